@@ -1,0 +1,25 @@
+"""The errors a user of fte can meet: each is one sentence that says what was given, what was expected and what to do."""
+
+
+class FteError(Exception):
+    """Base of every error raised for a reason outside the program; the command line prints it and exits with status 2."""
+
+
+class CheckpointError(FteError):
+    """A checkpoint file that cannot be read, is not the model it was given as, or contradicts its configuration."""
+
+
+class BundleError(FteError):
+    """A voice bundle that is missing files, was edited, or was written by an unknown version."""
+
+
+class RequestError(FteError):
+    """A request (text, speaker, sigma, shapes) outside what the voice or the limits allow."""
+
+
+class BackendError(FteError):
+    """A backend or device that is not usable on this machine."""
+
+
+class VerificationError(FteError):
+    """An exported graph whose numbers differ from the source model by more than its tolerance."""
