@@ -1,0 +1,48 @@
+"""How far a computed array may lie from the reference: the one table that every parity test reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """A value passes when ``|actual - expected| <= atol + rtol * |expected|``, as in numpy."""
+
+    atol: float
+    """In the unit of the values compared."""
+    rtol: float = 0.0
+    """As a fraction of the expected value."""
+
+
+TOLERANCES: Mapping[tuple[str, str], Tolerance] = MappingProxyType(
+    {
+        # (stage, precision of its computation)
+        ("mel_analysis", "fp32"): Tolerance(atol=1e-4),
+        ("stft", "fp32"): Tolerance(atol=1e-5),
+        ("bias_spectrum", "fp32"): Tolerance(atol=1e-5, rtol=1e-5),
+        ("denoiser", "fp32"): Tolerance(atol=1e-5),
+    }
+)
+
+
+def assert_close(actual: npt.ArrayLike, expected: npt.ArrayLike, stage: str, precision: str = "fp32") -> None:
+    """Fail, with the largest error and its place, unless ``actual`` has the shape of ``expected`` and its values."""
+    tolerance = TOLERANCES[stage, precision]
+    got, want = np.asarray(actual), np.asarray(expected)
+    assert got.shape == want.shape, f"{stage} ({precision}): shape {got.shape}, expected {want.shape}"
+    if not want.size:
+        return
+    wide = np.complex128 if np.iscomplexobj(got) or np.iscomplexobj(want) else np.float64
+    error = np.abs(got.astype(wide) - want.astype(wide))
+    allowed = tolerance.atol + tolerance.rtol * np.abs(want.astype(wide))
+    excess = np.where(np.isnan(error), np.inf, error - allowed)
+    worst = np.unravel_index(int(np.argmax(excess)), got.shape)
+    assert excess[worst] <= 0, (
+        f"{stage} ({precision}): {np.count_nonzero(excess > 0)} of {got.size} values are off, "
+        f"the largest error is {error[worst]:.3e} at {tuple(int(i) for i in worst)} "
+        f"({got[worst]} instead of {want[worst]}); allowed: atol {tolerance.atol:g}, rtol {tolerance.rtol:g}"
+    )
