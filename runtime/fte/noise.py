@@ -1,17 +1,17 @@
 """Gaussian noise that belongs to a request: the same for one seed alone, in a batch, in chunks or whole.
 
-Counter-based random numbers (Philox4x64-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011) have no history: any block is computed from its key and counter alone. The layout, for anyone who draws
-the same noise elsewhere, in unsigned 64-bit words, the least significant first:
+Counter-based random numbers (Philox4x64-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2,
+3", SC 2011) have no history: any block is computed from its key and counter alone. The layout, for anyone who draws the
+same noise elsewhere, in unsigned 64-bit words, the least significant first:
 
 - key: (seed, request); counter: (block within the row, row, stream, 0), stream 0 for "prior" and 1 for "vocoder";
 - each block gives four words, and each pair of words (u, v) gives two normals by Box and Muller (1958):
   radius = sqrt(-2 ln a), angle = 2 pi b, the values radius * cos(angle) and radius * sin(angle),
   with a = ((u >> 11) + 1) / 2^53 and b = (v >> 11) / 2^53, in float64 and rounded to float32 at the end.
 
-Box-Muller takes a fixed number of words, which a ziggurat does not, so value i of a row has its place before anything is
-drawn. The words are the same everywhere; the logarithm and the cosine may differ between platforms in the last bit of
-float64, which the rounding to float32 hides but for rare ties.
+Box-Muller takes a fixed number of words, which a ziggurat does not, so value i of a row has its place before anything
+is drawn. The words are the same everywhere; the logarithm and the cosine may differ between platforms in the last bit
+of float64, which the rounding to float32 hides but for rare ties.
 """
 
 import math
@@ -53,7 +53,8 @@ def normal_rows(
     """Rows ``start`` to ``start + count`` of a request's standard normal noise, shape (count, width).
 
     Row r depends on (seed, request, stream, r) only, and a narrower row is the beginning of a wider one: no row costs
-    the drawing of those before it. A row costs about 4 us whatever its width, so draw whole mel frames as rows rather than single samples.
+    the drawing of those before it. Each row costs some 4 us besides its values, so let a row be a mel frame rather
+    than a sample.
     Raises RequestError for a seed, request or row outside [0, 2**63), an unknown stream or a negative size.
     """
     key = (_whole(seed, "the seed"), _whole(request, "the request number"))
