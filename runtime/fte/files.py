@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,68 +12,76 @@ from fte.errors import RequestError
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends without an exception.
+    """Yield the path of an empty file beside ``path``; rename it to ``path`` when the block ends without an exception.
 
-    The temporary name keeps the suffix, because writers of sound and pictures choose their format by it.
-    Raises RequestError when the folder does not exist or cannot be written.
+    The temporary name keeps the suffix, because writers of sound and pictures choose their format by it. A link is
+    followed: what it points at is replaced, and the link stays.
+    Raises RequestError when ``path`` is there and no plain file (a folder, a device), or cannot be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise RequestError(f"cannot write {path}: it is a folder")
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = _target(path)
+    temporary = _beside(target, target.suffix)
+    with _refusal(path):
+        if target.is_dir():
+            raise RequestError(f"cannot write {path}: it is a folder")
+        if target.exists() and not target.is_file():
+            raise RequestError(f"cannot write {path}: it is a device or a pipe, which no file can replace")
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; rename it to ``path`` when the block ends without an exception.
+    """Yield an empty folder beside ``path``; rename it to ``path`` when the block ends without an exception.
 
-    Raises RequestError when ``path`` exists and ``overwrite`` is false, or its parent cannot be written.
+    Raises RequestError when ``path`` is a file, exists and ``overwrite`` is false, or cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise RequestError(f"{path} exists already: choose another name or allow overwriting it")
+    target = _target(path)
+    temporary = _beside(target, ".new")
+    with _refusal(path):
+        if target.exists() and not target.is_dir():
+            raise RequestError(f"cannot write {path}: it is a file")
+        if target.exists() and not overwrite:
+            raise RequestError(f"{path} exists already: choose another name or allow overwriting it")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _swap_folder(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap_folder(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; an older folder there is moved aside first and put back on failure."""
+    if not target.exists():
+        new.replace(target)
+        return
+    aside = _beside(target, ".old")
+    target.replace(aside)
     try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        new.replace(target)
+    except OSError:
+        aside.replace(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _target(path: Path) -> Path:
+    """``path`` as an absolute path without links, which also stays the same if the working folder changes."""
+    return Path(os.path.realpath(path))
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A name in the folder of ``target`` that nobody else uses, short whatever the length of the name of ``target``."""
+    return target.with_name(f".fte-{secrets.token_hex(8)}{suffix}")
+
+
+@contextlib.contextmanager
+def _refusal(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        _swap_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap_folder(new: Path, path: Path) -> None:
-    """Put ``new`` in the place of ``path``; an older folder there is moved aside first and put back on failure."""
-    if not path.exists():
-        os.replace(new, path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    os.replace(path, aside / path.name)
-    try:
-        os.replace(new, path)
-    except OSError:
-        os.replace(aside / path.name, path)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
