@@ -1,0 +1,188 @@
+"""A small writer of ONNX graphs whose large constants lie in one shared, memory-mappable file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from fte_export.quantize import quantize_blocks, quantize_columns
+
+Precision = Literal["fp32", "int8"]
+
+OPSET = 18
+CONTRIB = "com.microsoft"
+IR_VERSION = 9
+
+_EXTERNAL_BYTES = 4096
+"""Constants of at least this size go to the weight file, aligned to this size so that they can be mapped."""
+
+_ONNX_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.bool_): TensorProto.BOOL,
+    np.dtype(np.int8): TensorProto.INT8,
+    np.dtype(np.uint8): TensorProto.UINT8,
+}
+
+INT8_BLOCK = 128
+"""Inputs that share one scale in a blockwise product; every concatenated part of a state starts a new block."""
+
+
+class WeightFile:
+    """The large constants of one or several graphs; a constant asked for twice under one key is stored once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._chunks: list[tuple[int, NDArray[Any]]] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        self._end = 0
+
+    def place(self, key: str, array: NDArray[Any]) -> tuple[int, int]:
+        """Byte offset and length of ``array`` in the file, stored under ``key`` on first use."""
+        if key not in self._places:
+            offset = -(-self._end // _EXTERNAL_BYTES) * _EXTERNAL_BYTES
+            self._chunks.append((offset, array))
+            self._places[key] = (offset, array.nbytes)
+            self._end = offset + array.nbytes
+        return self._places[key]
+
+    def write(self, folder: Path) -> Path:
+        """Write the file into ``folder``; return its path."""
+        path = folder / self.name
+        with path.open("wb") as file:
+            for offset, array in self._chunks:
+                file.seek(offset)
+                file.write(np.ascontiguousarray(array).data)
+        return path
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes; methods return the names of the values they make.
+
+    ``precision`` decides how `linear` and `dynamic_linear` multiply; everything else is fp32.
+    """
+
+    name: str
+    weights: WeightFile
+    precision: Precision = "fp32"
+    prefix: str = ""
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[TensorProto] = field(default_factory=list)
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    parent: "GraphBuilder | None" = None
+    _count: int = 0
+    _constants: dict[str, str] = field(default_factory=dict)
+
+    def fresh(self, stem: str) -> str:
+        """A value name that this graph has not used."""
+        self._count += 1
+        return f"{self.prefix}{stem}_{self._count}"
+
+    def input(self, name: str, dtype: type, axes: Sequence[str | int]) -> str:
+        """Declare a graph input whose axes are names (dynamic) or sizes."""
+        self.inputs.append(helper.make_tensor_value_info(name, _ONNX_TYPES[np.dtype(dtype)], list(axes)))
+        return name
+
+    def output(self, value: str, name: str, dtype: type, axes: Sequence[str | int]) -> None:
+        """Give ``value`` out under ``name``."""
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.prefix}output_{name}"))
+        self.outputs.append(helper.make_tensor_value_info(name, _ONNX_TYPES[np.dtype(dtype)], list(axes)))
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Append a node with one output."""
+        return self.ops(kind, *inputs, outputs=1, domain=domain, **attributes)[0]
+
+    def ops(self, kind: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> list[str]:
+        """Append a node with several outputs."""
+        names = [self.fresh(kind.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], domain=domain, **attributes))
+        return names
+
+    def constant(self, array: Any, key: str = "") -> str:
+        """A constant; ``key`` names large ones in the weight file, so that graphs of one file can share them."""
+        if self.parent is not None:
+            return self.parent.constant(array, key)
+        array = np.asarray(array)
+        if key and key in self._constants:
+            return self._constants[key]
+        name = key or self.fresh("constant")
+        if array.nbytes < _EXTERNAL_BYTES or not key:
+            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        else:
+            offset, length = self.weights.place(key, array)
+            tensor = TensorProto(name=name, dims=array.shape, data_type=_ONNX_TYPES[array.dtype])
+            tensor.data_location = TensorProto.EXTERNAL
+            for entry, value in (("location", self.weights.name), ("offset", offset), ("length", length)):
+                tensor.external_data.add(key=entry, value=str(value))
+        self.initializers.append(tensor)
+        if key:
+            self._constants[key] = name
+        return name
+
+    def scalar(self, value: float) -> str:
+        """A float32 constant without axes."""
+        return self.constant(np.float32(value), f"scalar_{value!r}")
+
+    def ints(self, *values: int) -> str:
+        """An int64 vector constant, for axes and sizes."""
+        return self.constant(np.array(values, np.int64), "ints_" + "_".join(map(str, values)))
+
+    def split(self, value: str, sizes: Sequence[int], axis: int = -1) -> list[str]:
+        """Cut ``value`` along ``axis`` into parts of the given sizes."""
+        return self.ops("Split", value, self.ints(*sizes), outputs=len(sizes), axis=axis)
+
+    def linear(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str) -> str:
+        """x (B, K) times weight (N, K) transposed, plus bias (N): (B, N). For few rows: the product reads weights.
+
+        In int8 both operands are quantized in blocks of `INT8_BLOCK` along K, each row of x by itself, so that what
+        an utterance gives never depends on the batch it is in.
+        """
+        if self.precision == "int8":
+            blocks, scales = quantize_blocks(weight, INT8_BLOCK)
+            operands = [x, self.constant(blocks, f"{key}.int8"), self.constant(scales, f"{key}.scale")]
+            if bias is not None:
+                operands += ["", "", self.constant(bias, f"{key}.bias")]
+            n, k = weight.shape
+            sizes = {"K": k, "N": n, "bits": 8, "block_size": INT8_BLOCK, "accuracy_level": 4}
+            return self.op("MatMulNBits", *operands, domain=CONTRIB, **sizes)
+        return self.linear_fp32(x, weight, bias, key)
+
+    def linear_fp32(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str) -> str:
+        """The same product in fp32 whatever the precision: x (..., K), weight (N, K) -> (..., N)."""
+        product = self.op("MatMul", x, self.constant(np.ascontiguousarray(weight.T), f"{key}.weight"))
+        return product if bias is None else self.op("Add", product, self.constant(bias, f"{key}.bias"))
+
+    def quantize(self, x: str) -> tuple[str, str, str]:
+        """Dynamic quantization to uint8 of a whole tensor: values, scale, zero point."""
+        values, scale, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
+        return values, scale, zero
+
+    def linear_quantized(
+        self, x: tuple[str, str, str], weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str
+    ) -> str:
+        """A quantized x (..., K) from `quantize` times weight (N, K) transposed, int8 per output channel, plus bias."""
+        values, scale, zero = x
+        columns, column_scales = quantize_columns(weight)
+        operands = [values, self.constant(columns, f"{key}.int8"), scale, self.constant(column_scales, f"{key}.scale")]
+        operands += [zero, ""] + ([] if bias is None else [self.constant(bias, f"{key}.bias")])
+        return self.op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
+
+    def body(self, name: str) -> "GraphBuilder":
+        """A builder for the body of a Scan of this graph; it may name this graph's values and shares its constants."""
+        return GraphBuilder(name, self.weights, self.precision, prefix=f"{self.prefix}{name}.", parent=self)
+
+    def graph(self) -> onnx.GraphProto:
+        """The graph alone, as the body of a Scan needs it."""
+        return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
+
+    def model(self) -> onnx.ModelProto:
+        """The finished model; its weight file has to be written beside it."""
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        return helper.make_model(self.graph(), opset_imports=opsets, ir_version=IR_VERSION, producer_name="fte")

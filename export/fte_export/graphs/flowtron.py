@@ -1,0 +1,433 @@
+"""Flowtron's graphs: encoder, one flow step (plain and guided), posterior pass.
+
+Axes: B batch, N text symbols, T mel frames, M mel channels, D text + speaker channels, A attention channels, S state.
+The mathematics is that of Flowtron (Valle et al. 2020) as its public implementation computes it; see docs/export.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from fte_export.checkpoint import FlowtronSizes
+from fte_export.graphs.builder import GraphBuilder, Precision, WeightFile
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+NORM_EPSILON = 1e-5
+PRIOR_EPSILON = 1e-20
+MASKED_SCORE = -1e30
+"""Added to the score of padding: finite, so that a row of nothing but padding gives numbers, not NaN."""
+
+
+def encoder_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -> onnx.ModelProto:
+    """text_ids, text_lengths, speaker_ids -> memory (B, N, D) and, per flow k, keys_k (B, A, N) and values_k (B, N, A).
+
+    Keys stand with symbols last: the scores of a frame are then a row vector times a matrix, which runs four times
+    faster than a matrix times a column.
+    """
+    b = GraphBuilder("encoder", weights)
+    memory, _, _ = _encode(b, arrays, sizes)
+    b.output(memory, "memory", np.float32, ["B", "N", sizes.n_text_dim + sizes.n_speaker_dim])
+    for k in range(sizes.n_flows):
+        key, value = (arrays[f"flows.{k}.attention_layer.{name}.weight"] for name in ("key", "value"))
+        keys = _keys_of(b, b.op("Transpose", memory, perm=[0, 2, 1]), key, f"flows.{k}")
+        b.output(keys, f"keys_{k}", np.float32, ["B", sizes.n_attention, "N"])
+        values = b.linear_fp32(memory, value, None, f"flows.{k}.value")
+        b.output(values, f"values_{k}", np.float32, ["B", "N", sizes.n_attention])
+    return b.model()
+
+
+def _keys_of(b: GraphBuilder, memory: str, weight: NDArray[np.float32], key: str) -> str:
+    """Attention keys (B, A, N) of a memory (B, D, N), symbols last in both."""
+    return b.op("MatMul", b.constant(weight, f"{key}.key.weight"), memory)
+
+
+def _encode(b: GraphBuilder, arrays: Arrays, sizes: FlowtronSizes) -> tuple[str, str, str]:
+    """Memory (B, N, D), mask (B, N) of ones and zeros, and text lengths (B); declares the text inputs."""
+    ids = b.input("text_ids", np.int64, ["B", "N"])
+    lengths = b.input("text_lengths", np.int64, ["B"])
+    speakers = b.input("speaker_ids", np.int64, ["B"])
+    mask = _length_mask(b, lengths, ids)
+    channel_mask = b.op("Unsqueeze", mask, b.ints(1))
+    counts = b.op("Unsqueeze", b.op("Cast", lengths, to=1), b.ints(1, 2))
+
+    embedded = b.op("Gather", b.constant(arrays["embedding.weight"], "embedding"), ids)
+    x = b.op("Transpose", embedded, perm=[0, 2, 1])
+    i = 0
+    while f"encoder.convolutions.{i}.0.weight" in arrays:
+        x = _encoder_layer(b, x, channel_mask, counts, arrays, f"encoder.convolutions.{i}")
+        i += 1
+    hidden = _bidirectional_lstm(b, b.op("Transpose", x, perm=[2, 0, 1]), lengths, arrays, sizes.n_text_dim // 2)
+
+    if sizes.dummy_speaker:
+        speakers = b.op("Mul", speakers, b.constant(np.int64(0)))
+    speaker = b.op("Gather", b.constant(arrays["speaker_embedding.weight"], "speaker_embedding"), speakers)
+    shape = b.op("Concat", b.op("Shape", ids), b.ints(sizes.n_speaker_dim), axis=0)
+    spread = b.op("Expand", b.op("Unsqueeze", speaker, b.ints(1)), shape)
+    return b.op("Concat", hidden, spread, axis=2), mask, lengths
+
+
+def _length_mask(b: GraphBuilder, lengths: str, like: str, axis: int = 1) -> str:
+    """(B, axis length of ``like``): 1 at valid positions, 0 at padding."""
+    size = b.op("Gather", b.op("Shape", like), b.constant(np.int64(axis)))
+    positions = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
+    valid = b.op("Less", b.op("Unsqueeze", positions, b.ints(0)), b.op("Unsqueeze", lengths, b.ints(1)))
+    return b.op("Cast", valid, to=1)
+
+
+def _encoder_layer(b: GraphBuilder, x: str, mask: str, counts: str, arrays: Arrays, key: str) -> str:
+    """x (B, C, N) -> relu(instance norm(conv(x))), statistics over valid positions only."""
+    x = b.op("Mul", x, mask)
+    weight, bias = arrays[f"{key}.0.weight"], arrays[f"{key}.0.bias"]
+    pad = weight.shape[2] // 2
+    x = b.op("Conv", x, b.constant(weight, f"{key}.0.weight"), b.constant(bias, f"{key}.0.bias"), pads=[pad, pad])
+    mean = b.op("Div", b.op("ReduceSum", b.op("Mul", x, mask), b.ints(2), keepdims=1), counts)
+    centred = b.op("Mul", b.op("Sub", x, mean), mask)
+    variance = b.op("Div", b.op("ReduceSum", b.op("Mul", centred, centred), b.ints(2), keepdims=1), counts)
+    deviation = b.op("Sqrt", b.op("Add", variance, b.scalar(NORM_EPSILON)))
+    gain = b.constant(arrays[f"{key}.1.weight"][:, None], f"{key}.1.weight")
+    offset = b.constant(arrays[f"{key}.1.bias"][:, None], f"{key}.1.bias")
+    return b.op("Relu", b.op("Add", b.op("Mul", b.op("Div", centred, deviation), gain), offset))
+
+
+def _bidirectional_lstm(b: GraphBuilder, x: str, lengths: str, arrays: Arrays, hidden: int) -> str:
+    """x (N, B, C) -> (B, N, 2 * hidden); each direction starts at the ends of the valid part."""
+    packed = [_onnx_lstm_weights(arrays, "encoder.lstm", 0, suffix) for suffix in ("", "_reverse")]
+    w, r, bias = (np.stack(parts) for parts in zip(*packed, strict=True))
+    operands = [b.constant(w, "encoder.lstm.w"), b.constant(r, "encoder.lstm.r"), b.constant(bias, "encoder.lstm.b")]
+    steps = b.op("Cast", lengths, to=6)
+    y = b.op("LSTM", x, *operands, steps, direction="bidirectional", hidden_size=hidden)
+    y = b.op("Transpose", y, perm=[2, 0, 1, 3])
+    return b.op("Reshape", y, b.ints(0, 0, -1))
+
+
+def _onnx_lstm_weights(arrays: Arrays, key: str, layer: int, suffix: str = "") -> tuple[NDArray[np.float32], ...]:
+    """torch's gates (i, f, g, o) in ONNX's order (i, o, f, g): W (4H, K), R (4H, H), bias (8H)."""
+
+    def reorder(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        i, f, g, o = np.split(array, 4)
+        return np.concatenate([i, o, f, g])
+
+    parts = [
+        reorder(arrays[f"{key}.{name}_l{layer}{suffix}"]) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+    return parts[0], parts[1], np.concatenate(parts[2:])
+
+
+# --- one flow step ------------------------------------------------------------------------------------------------
+
+
+def state_size(sizes: FlowtronSizes) -> int:
+    """Floats of a flow's recurrent state: h and c of every LSTM layer, and the previous output frame."""
+    return 2 * (1 + sizes.n_lstm_layers) * sizes.n_hidden + sizes.n_mels
+
+
+def flow_graph(
+    arrays: Arrays, sizes: FlowtronSizes, flow: int, weights: WeightFile, precision: Precision, *, guided: bool = False
+) -> onnx.ModelProto:
+    """One frame of one flow at inference: z (B, M) and state (B, S) -> mel (B, M), attention (B, N), state, gate (B).
+
+    The guided graph also takes ``prior`` (B, N), ``imposed`` (B, N) and ``is_imposed`` (B, 1): an attention prior, and
+    attention weights that replace the computed ones where is_imposed is true. It shares the plain graph's weights.
+    """
+    b = GraphBuilder(f"flow_{flow}", weights, precision)
+    key = f"flows.{flow}"
+    h, m, n_layers = sizes.n_hidden, sizes.n_mels, sizes.n_lstm_layers
+    z = b.input("z", np.float32, ["B", m])
+    state = b.input("state", np.float32, ["B", state_size(sizes)])
+    attention_inputs = _AttentionInputs(b, sizes, guided)
+
+    previous, *recurrent = b.split(state, [m] + [h] * (2 * (1 + n_layers)))
+    query_hidden, query_cell = _lstm_cell(b, previous, recurrent[0], recurrent[1], arrays, f"{key}.attention_lstm", 0, h)
+    context, attention = attention_inputs.attend(query_hidden, arrays, key)
+    decoder_input = b.op("Concat", query_hidden, context, axis=1)
+
+    next_state = [query_hidden, query_cell]
+    x = decoder_input
+    for layer in range(n_layers):
+        hidden, cell = recurrent[2 + 2 * layer], recurrent[3 + 2 * layer]
+        x, cell = _lstm_cell(b, x, hidden, cell, arrays, f"{key}.lstm", layer, h)
+        next_state += [x, cell]
+    mel = _inverse_affine(b, z, _dense(b, x, arrays, key), arrays, key)
+
+    b.output(mel, "mel", np.float32, ["B", m])
+    b.output(attention, "attention", np.float32, ["B", "N"])
+    b.output(b.op("Concat", mel, *next_state, axis=1), "next_state", np.float32, ["B", state_size(sizes)])
+    attention_inputs.declare_outputs(attention)
+    if f"{key}.gate_layer.weight" in arrays:
+        b.output(_gate(b, decoder_input, arrays, key), "gate", np.float32, ["B"])
+    return b.model()
+
+
+def _gate(b: GraphBuilder, decoder_input: str, arrays: Arrays, key: str) -> str:
+    """sigmoid(gate_layer(x)): (B), fp32 in every precision because it decides where an utterance stops."""
+    weight, bias = arrays[f"{key}.gate_layer.weight"], arrays[f"{key}.gate_layer.bias"]
+    return b.op("Sigmoid", b.op("Squeeze", b.linear_fp32(decoder_input, weight, bias, f"{key}.gate"), b.ints(-1)))
+
+
+def _lstm_cell(
+    b: GraphBuilder, x: str, hidden: str, cell: str, arrays: Arrays, key: str, layer: int, size: int
+) -> tuple[str, str]:
+    """One step of an LSTM as one product over [h, x]; gate rows reordered to (i, f, o, g), so that one sigmoid serves.
+
+    h stands first: its channels then fill whole int8 blocks, and the mel frame, of another scale, has its own.
+    """
+
+    def reorder(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        i, f, g, o = np.split(array, 4)
+        return np.concatenate([i, f, o, g])
+
+    weight = reorder(np.concatenate([arrays[f"{key}.weight_hh_l{layer}"], arrays[f"{key}.weight_ih_l{layer}"]], axis=1))
+    bias = reorder(arrays[f"{key}.bias_ih_l{layer}"] + arrays[f"{key}.bias_hh_l{layer}"])
+    gates = b.linear(b.op("Concat", hidden, x, axis=1), weight, bias, f"{key}.{layer}")
+    sigmoids, candidate = b.split(gates, [3 * size, size])
+    i, f, o = b.split(b.op("Sigmoid", sigmoids), [size] * 3)
+    cell = b.op("Add", b.op("Mul", f, cell), b.op("Mul", i, b.op("Tanh", candidate)))
+    return b.op("Mul", o, b.op("Tanh", cell)), cell
+
+
+def _dense(b: GraphBuilder, x: str, arrays: Arrays, key: str) -> str:
+    """Two layers of tanh(linear): (B, H)."""
+    for i in range(2):
+        layer = f"{key}.dense_layer.layers.{i}"
+        x = b.op("Tanh", b.linear(x, arrays[f"{layer}.weight"], arrays[f"{layer}.bias"], layer))
+    return x
+
+
+def _affine_weights(arrays: Arrays, key: str, log_s_sign: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The 1x1 convolution that gives [log_s, b], the rows of log_s times ``log_s_sign``."""
+    weight, bias = arrays[f"{key}.conv.weight"][:, :, 0], arrays[f"{key}.conv.bias"]
+    sign = np.ones(len(bias), np.float32)
+    sign[: len(bias) // 2] = log_s_sign
+    return weight * sign[:, None], bias * sign
+
+
+def _inverse_affine(b: GraphBuilder, z: str, x: str, arrays: Arrays, key: str) -> str:
+    """(z - b) / exp(log_s), in fp32: its error feeds every later frame."""
+    weight, bias = _affine_weights(arrays, key, log_s_sign=-1)
+    channels = len(bias) // 2
+    negative_log_s, offset = b.split(b.linear_fp32(x, weight, bias, f"{key}.conv_inverse"), [channels] * 2)
+    return b.op("Mul", b.op("Sub", z, offset), b.op("Exp", negative_log_s))
+
+
+class _AttentionInputs:
+    """The inputs that a flow step's attention reads, and what it computes from them."""
+
+    def __init__(self, b: GraphBuilder, sizes: FlowtronSizes, guided: bool) -> None:
+        self._b, self._sizes, self._guided = b, sizes, guided
+        d = sizes.n_text_dim + sizes.n_speaker_dim
+        if sizes.cumulative_attention:
+            self.memory = b.input("memory", np.float32, ["B", d, "N"])
+            self.alignment = b.input("alignment", np.float32, ["B", 2, "N"])
+        else:
+            self.keys = b.input("keys", np.float32, ["B", sizes.n_attention, "N"])
+        self.values = b.input("values", np.float32, ["B", "N", sizes.n_attention])
+        self.mask = b.input("text_mask", np.float32, ["B", "N"])
+        self.temperature = b.input("temperature", np.float32, ["B", 1])
+        if guided:
+            self.prior = b.input("prior", np.float32, ["B", "N"])
+            self.imposed = b.input("imposed", np.float32, ["B", "N"])
+            self.is_imposed = b.input("is_imposed", bool, ["B", 1])
+
+    def attend(self, hidden: str, arrays: Arrays, key: str) -> tuple[str, str]:
+        """Context (B, A) and weights (B, N) for the attention LSTM's output (B, H)."""
+        b = self._b
+        keys = self._conditioned_keys(arrays, key) if self._sizes.cumulative_attention else self.keys
+        bias = _score_bias(b, self.mask)
+        query = b.linear(hidden, arrays[f"{key}.attention_layer.query.weight"], None, f"{key}.query")
+        weights = _score(b, query, keys, bias, self.temperature, arrays, key)
+        if self._guided:
+            weights = b.op("Where", self.is_imposed, self.imposed, _with_prior(b, weights, self.prior, bias))
+        context = b.op("MatMul", b.op("Unsqueeze", weights, b.ints(1)), self.values)
+        return b.op("Squeeze", context, b.ints(1)), weights
+
+    def _conditioned_keys(self, arrays: Arrays, key: str) -> str:
+        mask = self._b.op("Unsqueeze", self.mask, self._b.ints(1))
+        return _conditioned_keys(self._b, self.memory, self.alignment, mask, arrays, key)
+
+    def declare_outputs(self, attention: str) -> None:
+        if self._sizes.cumulative_attention:
+            alignment = _advance_alignment(self._b, self.alignment, attention)
+            self._b.output(alignment, "next_alignment", np.float32, ["B", 2, "N"])
+
+
+def _advance_alignment(b: GraphBuilder, alignment: str, attention: str) -> str:
+    """[sum of weights, last weights] (B, 2, N) after a frame with ``attention`` (B, N)."""
+    total, _ = b.split(alignment, [1, 1], axis=1)
+    latest = b.op("Unsqueeze", attention, b.ints(1))
+    return b.op("Concat", b.op("Add", total, latest), latest, axis=1)
+
+
+def _score_bias(b: GraphBuilder, mask: str) -> str:
+    """What is added to the scores: 0 at symbols, a very low score at padding."""
+    return b.op("Mul", b.op("Sub", mask, b.scalar(1)), b.scalar(-MASKED_SCORE))
+
+
+def _score(b: GraphBuilder, query: str, keys: str, bias: str, temperature: str, arrays: Arrays, key: str) -> str:
+    """softmax(v . tanh(query + key) / temperature) over valid symbols: (B, N)."""
+    energy = b.op("Tanh", b.op("Add", b.op("Unsqueeze", query, b.ints(2)), keys))
+    vector = b.constant(arrays[f"{key}.attention_layer.v.weight"], f"{key}.v")
+    scores = b.op("Div", b.op("Squeeze", b.op("MatMul", vector, energy), b.ints(1)), temperature)
+    return b.op("Softmax", b.op("Add", scores, bias), axis=-1)
+
+
+def _with_prior(b: GraphBuilder, weights: str, prior: str, bias: str) -> str:
+    """softmax(log(weights + eps) + log(prior + eps)) over valid symbols."""
+    floor = b.scalar(PRIOR_EPSILON)
+    logs = b.op("Add", b.op("Log", b.op("Add", weights, floor)), b.op("Log", b.op("Add", prior, floor)))
+    return b.op("Softmax", b.op("Add", logs, bias), axis=-1)
+
+
+def _conditioned_keys(b: GraphBuilder, memory: str, alignment: str, mask: str, arrays: Arrays, key: str) -> str:
+    """Cumulative attention: keys (B, A, N) of the memory (B, D, N) gated by two convolutions over the past alignment.
+
+    The hidden layer is masked: the second convolution would otherwise see, past the end of a short text in a batch,
+    what it does not see when that text is alone.
+    """
+
+    def convolve(x: str, name: str) -> str:
+        weight, bias = arrays[f"{key}.attn_cond_layer.{name}.weight"], arrays[f"{key}.attn_cond_layer.{name}.bias"]
+        pad = weight.shape[2] // 2
+        operands = [b.constant(weight, f"{key}.cond.{name}.weight"), b.constant(bias, f"{key}.cond.{name}.bias")]
+        return b.op("Conv", x, *operands, pads=[pad, pad])
+
+    hidden = b.op("Mul", b.op("Relu", convolve(alignment, "hidden")), mask)
+    conditioned = b.op("Mul", memory, b.op("Sigmoid", convolve(hidden, "out")))
+    return _keys_of(b, conditioned, arrays[f"{key}.attention_layer.key.weight"], key)
+
+
+# --- posterior ----------------------------------------------------------------------------------------------------
+
+
+def posterior_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -> onnx.ModelProto:
+    """Text and mel (B, T, M) -> z (B, T, M), per flow log_s_k (B, T, M) and attention_k (B, T, N), gate_logits (B, T).
+
+    Inputs: text_ids, text_lengths, speaker_ids, mel, mel_lengths (B), temperature (B, 1), prior (B, T, N) in playing
+    order (ones for none; without effect in cumulative attention, as in the public implementation) and, with cumulative
+    attention, neighbour_mask (B, N): what the second convolution over the alignment sees of the padding, the text mask
+    for results that do not depend on the batch, ones for those of the public implementation. log_s, attention and gate are in each flow's own order of frames: a backward flow's
+    row 0 belongs to the utterance's last frame.
+    """
+    b = GraphBuilder("posterior", weights)
+    memory, mask, _ = _encode(b, arrays, sizes)
+    mel = b.input("mel", np.float32, ["B", "T", sizes.n_mels])
+    lengths = b.input("mel_lengths", np.int64, ["B"])
+    temperature = b.input("temperature", np.float32, ["B", 1])
+    prior = b.input("prior", np.float32, ["B", "T", "N"])
+    neighbour_mask = b.input("neighbour_mask", np.float32, ["B", "N"]) if sizes.cumulative_attention else ""
+    memory_last = b.op("Transpose", memory, perm=[0, 2, 1])
+    text = _PosteriorText(memory, memory_last, _score_bias(b, mask), temperature, neighbour_mask)
+    backward = _reversal(b, mel, lengths)
+
+    for k in range(sizes.n_flows):
+        if k % 2:
+            mel, prior = _reorder_frames(b, mel, backward), _reorder_frames(b, prior, backward)
+        mel, log_s, attention, gate = _posterior_flow(b, mel, prior, text, arrays, sizes, f"flows.{k}")
+        if k % 2:
+            mel, prior = _reorder_frames(b, mel, backward), _reorder_frames(b, prior, backward)
+        b.output(log_s, f"log_s_{k}", np.float32, ["B", "T", sizes.n_mels])
+        b.output(attention, f"attention_{k}", np.float32, ["B", "T", "N"])
+        if gate:
+            b.output(gate, "gate_logits", np.float32, ["B", "T"])
+    b.output(mel, "z", np.float32, ["B", "T", sizes.n_mels])
+    return b.model()
+
+
+def _reversal(b: GraphBuilder, mel: str, lengths: str) -> str:
+    """Frame indices (B, T) that reverse each utterance within its own length and leave its padding in place."""
+    size = b.op("Gather", b.op("Shape", mel), b.constant(np.int64(1)))
+    positions = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
+    positions = b.op("Unsqueeze", positions, b.ints(0))
+    ends = b.op("Unsqueeze", lengths, b.ints(1))
+    mirrored = b.op("Sub", b.op("Sub", ends, b.constant(np.int64(1))), positions)
+    return b.op("Where", b.op("Less", positions, ends), mirrored, positions)
+
+
+def _reorder_frames(b: GraphBuilder, x: str, order: str) -> str:
+    """x (B, T, C) with its frames in ``order`` (B, T)."""
+    return b.op("GatherND", x, b.op("Unsqueeze", order, b.ints(2)), batch_dims=1)
+
+
+@dataclass(frozen=True)
+class _PosteriorText:
+    """What every flow's attention reads of the text, as names of values."""
+
+    memory: str
+    """(B, N, D)."""
+    memory_symbols_last: str
+    """(B, D, N)."""
+    bias: str
+    temperature: str
+    neighbour_mask: str
+
+
+def _posterior_flow(
+    b: GraphBuilder, mel: str, prior: str, text: _PosteriorText, arrays: Arrays, sizes: FlowtronSizes, key: str
+) -> tuple[str, str, str, str]:
+    """A whole flow with teacher forcing: mel (B, T, M) -> z, log_s, attention, gate logits ('' without a gate)."""
+    delayed = b.op("Pad", mel, b.ints(0, 1, 0, 0, -1, 0))
+    hidden = _sequence_lstm(b, delayed, arrays, f"{key}.attention_lstm", 0)
+    queries = b.linear_fp32(hidden, arrays[f"{key}.attention_layer.query.weight"], None, f"{key}.query")
+    attention = _scan_attention(b, queries, prior, text, arrays, sizes, key)
+    values = b.linear_fp32(text.memory, arrays[f"{key}.attention_layer.value.weight"], None, f"{key}.value")
+    x = b.op("Concat", hidden, b.op("MatMul", attention, values), axis=2)
+    gate = ""
+    if f"{key}.gate_layer.weight" in arrays:
+        weight, gate_bias = arrays[f"{key}.gate_layer.weight"], arrays[f"{key}.gate_layer.bias"]
+        gate = b.op("Squeeze", b.linear_fp32(x, weight, gate_bias, f"{key}.gate"), b.ints(-1))
+    for layer in range(sizes.n_lstm_layers):
+        x = _sequence_lstm(b, x, arrays, f"{key}.lstm", layer)
+    for i in range(2):
+        dense = f"{key}.dense_layer.layers.{i}"
+        x = b.op("Tanh", b.linear_fp32(x, arrays[f"{dense}.weight"], arrays[f"{dense}.bias"], dense))
+    affine = b.linear_fp32(x, *_affine_weights(arrays, key, log_s_sign=1), f"{key}.conv_forward")
+    log_s, offset = b.split(affine, [sizes.n_mels] * 2)
+    return b.op("Add", b.op("Mul", b.op("Exp", log_s), mel), offset), log_s, attention, gate
+
+
+def _sequence_lstm(b: GraphBuilder, x: str, arrays: Arrays, key: str, layer: int) -> str:
+    """x (B, T, C) -> (B, T, H). Padding stands at the end, so it needs no lengths."""
+    w, r, bias = (array[None] for array in _onnx_lstm_weights(arrays, key, layer))
+    operands = [b.constant(a, f"{key}.{layer}.onnx_{n}") for n, a in (("w", w), ("r", r), ("b", bias))]
+    y = b.op("LSTM", b.op("Transpose", x, perm=[1, 0, 2]), *operands, hidden_size=r.shape[-1])
+    return b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2])
+
+
+def _scan_attention(
+    b: GraphBuilder, queries: str, prior: str, text: _PosteriorText, arrays: Arrays, sizes: FlowtronSizes, key: str
+) -> str:
+    """Attention (B, T, N), frame by frame: (B, T, N, A) energies at once would take gigabytes."""
+    cumulative = sizes.cumulative_attention
+    body = b.body(f"{key}.attention")
+    states = [body.input(body.prefix + "alignment", np.float32, ["B", 2, "N"])] if cumulative else []
+    query = body.input(body.prefix + "query", np.float32, ["B", sizes.n_attention])
+    prior_row = body.input(body.prefix + "prior", np.float32, ["B", "N"])
+    if cumulative:
+        mask = body.op("Unsqueeze", text.neighbour_mask, body.ints(1))
+        keys = _conditioned_keys(body, text.memory_symbols_last, states[0], mask, arrays, key)
+    else:
+        keys = _keys_of(b, text.memory_symbols_last, arrays[f"{key}.attention_layer.key.weight"], key)
+    weights = _score(body, query, keys, text.bias, text.temperature, arrays, key)
+    if cumulative:
+        body.output(_advance_alignment(body, states[0], weights), body.prefix + "next", np.float32, ["B", 2, "N"])
+    else:
+        weights = _with_prior(body, weights, prior_row, text.bias)
+    body.output(weights, body.prefix + "weights", np.float32, ["B", "N"])
+
+    initial = [_zero_alignment(b, text.bias)] if cumulative else []
+    outputs = [b.fresh("scan") for _ in range(len(initial) + 1)]
+    attributes = {"num_scan_inputs": 2, "scan_input_axes": [1, 1], "scan_output_axes": [1]}
+    b.nodes.append(
+        helper.make_node("Scan", [*initial, queries, prior], outputs, name=outputs[-1], body=body.graph(), **attributes)
+    )
+    return outputs[-1]
+
+
+def _zero_alignment(b: GraphBuilder, bias: str) -> str:
+    """Zeros (B, 2, N) for a bias (B, N)."""
+    zeros = b.op("Unsqueeze", b.op("Mul", bias, b.scalar(0)), b.ints(1))
+    return b.op("Concat", zeros, zeros, axis=1)

@@ -1,0 +1,186 @@
+"""Holds every exported graph against the torch definition of the same model, and says by how much they differ."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fte.backends.base import Array, Backend, Graph
+from fte_export.flowtron import Flowtron
+from fte_export.graphs.builder import Precision
+from fte_export.graphs.flowtron import state_size
+from fte_export.waveglow import Waveglow
+from fte_export.writer import Voice, graph_file, precision_of
+
+_SYMBOLS = (11, 7, 4)
+"""Lengths of the texts in the verified batch."""
+_STEPS = 8
+_TEMPERATURE = 0.8
+_SEED = 20_260_101
+
+FP32_ERROR = 1e-4
+"""Largest difference of an fp32 graph, in units of the largest magnitude of what it should give (at least 1)."""
+INT8_SNR_DB = {"mel": 25.0, "audio": 30.0}
+"""Smallest signal-to-noise ratio of an int8 graph, over the frames and samples verified."""
+INT8_PROBABILITY_ERROR = 0.05
+"""Largest difference of an attention weight or gate probability of an int8 graph."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How one output of one graph compares with torch."""
+
+    graph: str
+    output: str
+    error: float
+    """Largest absolute difference, in units of the largest expected magnitude (at least 1)."""
+    snr_db: float
+    """Signal-to-noise ratio in dB; infinite where nothing differs."""
+    passed: bool
+    demand: str
+    """The tolerance in words."""
+
+
+def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend: Backend) -> Iterator[Parity]:
+    """Compare each graph in ``folder`` with torch on seeded inputs, batched and padded; yield one line an output."""
+    flowtron = Flowtron(voice.flowtron)
+    with torch.inference_mode():
+        yield from _verify_encoder(voice, flowtron, backend.load(folder / graph_file("encoder", "fp32")))
+        yield from _verify_posterior(voice, flowtron, backend.load(folder / graph_file("posterior", "fp32")))
+        for precision in precisions:
+            for flow in range(voice.flowtron_sizes.n_flows):
+                yield from _verify_flow(voice, flowtron, flow, precision, folder, backend)
+            if voice.waveglow:
+                yield from _verify_vocoder(voice, precision, folder, backend)
+
+
+def _compare(graph: str, output: str, actual: Array, expected: Tensor, precision: str) -> Parity:
+    reference = expected.double().numpy()
+    difference = actual.astype(np.float64) - reference
+    error = float(np.abs(difference).max() / max(1.0, np.abs(reference).max()))
+    power, noise = float((reference**2).sum()), float((difference**2).sum())
+    snr = float("inf") if noise == 0 else 10 * np.log10(max(power, 1e-300) / noise)
+    if precision == "int8" and output in INT8_SNR_DB:
+        least = INT8_SNR_DB[output]
+        return Parity(graph, output, error, snr, bool(snr >= least), f"SNR at least {least:g} dB")
+    most = INT8_PROBABILITY_ERROR if precision == "int8" else FP32_ERROR
+    return Parity(graph, output, error, snr, bool(error <= most), f"error at most {most:g}")
+
+
+def _text_inputs(voice: Voice) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(_SEED)
+    sizes = voice.flowtron_sizes
+    lengths = torch.tensor(_SYMBOLS)
+    return {
+        "text_ids": torch.randint(sizes.n_text, (len(lengths), max(_SYMBOLS)), generator=random),
+        "text_lengths": lengths,
+        "speaker_ids": torch.randint(sizes.n_speakers, (len(lengths),), generator=random),
+    }
+
+
+def _numpy(tensors: dict[str, Tensor]) -> dict[str, Array]:
+    return {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def _run(graph: Graph, inputs: dict[str, Tensor]) -> dict[str, Array]:
+    return dict(zip(graph.output_names, graph.run(graph.output_names, _numpy(inputs)), strict=True))
+
+
+def _valid(array: NDArray[np.float32], expected: Tensor, lengths: Sequence[int]) -> tuple[Array, Tensor]:
+    """Both without their padding along axis 1, one utterance after the other."""
+    rows = [(array[b, :n].ravel(), expected[b, :n].flatten()) for b, n in enumerate(lengths)]
+    return np.concatenate([a for a, _ in rows]), torch.cat([e for _, e in rows])
+
+
+def _verify_encoder(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:
+    inputs = _text_inputs(voice)
+    memory, _ = flowtron.encode(**inputs)
+    actual, expected = _valid(_run(graph, inputs)["memory"], memory, _SYMBOLS)
+    yield _compare("encoder", "memory", actual, expected, "fp32")
+
+
+def _verify_posterior(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:
+    random = torch.Generator().manual_seed(_SEED)
+    inputs = _text_inputs(voice)
+    frames = (12, 9, 5)
+    inputs["mel"] = torch.randn(len(frames), max(frames), voice.flowtron_sizes.n_mels, generator=random)
+    inputs["mel_lengths"] = torch.tensor(frames)
+    inputs["prior"] = torch.rand(len(frames), max(frames), max(_SYMBOLS), generator=random)
+    result = flowtron.posterior(**inputs, temperature=_TEMPERATURE)
+    inputs["temperature"] = torch.full((len(frames), 1), _TEMPERATURE)
+    if voice.flowtron_sizes.cumulative_attention:
+        inputs["neighbour_mask"] = (torch.arange(max(_SYMBOLS)) < inputs["text_lengths"][:, None]).float()
+    outputs = _run(graph, inputs)
+    expected = {"z": result.z}
+    for k, (log_s, attention) in enumerate(zip(result.log_s, result.attention, strict=True)):
+        expected |= {f"log_s_{k}": log_s, f"attention_{k}": attention}
+    if result.gate_logits is not None:
+        expected["gate_logits"] = result.gate_logits
+    for name, tensor in expected.items():
+        yield _compare("posterior", name, *_valid(outputs[name], tensor, frames), "fp32")
+
+
+def _verify_flow(
+    voice: Voice, flowtron: Flowtron, flow: int, precision: Precision, folder: Path, backend: Backend
+) -> Iterator[Parity]:
+    """Several frames on end, so that the state's way round is verified too; the guided graph in fp32 and int8 alike."""
+    for guided in (False, True):
+        role = f"flow_{flow}_guided" if guided else f"flow_{flow}"
+        graph = backend.load(folder / graph_file(role, precision))
+        collected: dict[str, list[tuple[Array, Tensor]]] = {}
+        for outputs, expected in _flow_steps(voice, flowtron, flow, graph, guided):
+            for name, tensor in expected.items():
+                collected.setdefault(name, []).append((outputs[name], tensor))
+        for name, pairs in collected.items():
+            actual = np.concatenate([a.ravel() for a, _ in pairs])
+            tensor = torch.cat([e.flatten() for _, e in pairs])
+            yield _compare(f"{role} {precision}", name, actual, tensor, precision)
+
+
+def _flow_steps(
+    voice: Voice, flowtron: Flowtron, flow: int, graph: Graph, guided: bool
+) -> Iterator[tuple[dict[str, Array], dict[str, Tensor]]]:
+    """Run graph and torch side by side, each on its own state: yields their outputs frame by frame."""
+    random = torch.Generator().manual_seed(_SEED + flow)
+    sizes = voice.flowtron_sizes
+    memory, mask = flowtron.encode(**_text_inputs(voice))
+    batch, symbols = mask.shape
+    weights = flowtron.projections(flow, memory)
+    constant = {"text_mask": mask.float(), "temperature": torch.full((batch, 1), _TEMPERATURE), "values": weights["value"]}
+    symbols_last = {"memory": memory} if sizes.cumulative_attention else {"keys": weights["key"]}
+    constant |= {name: tensor.transpose(1, 2) for name, tensor in symbols_last.items()}
+    recurrent: dict[str, Array] = {"state": np.zeros((batch, state_size(sizes)), np.float32)}
+    if sizes.cumulative_attention:
+        recurrent["alignment"] = np.zeros((batch, 2, symbols), np.float32)
+    state = flowtron.initial_state(batch, symbols)
+    for _ in range(_STEPS):
+        z = 0.5 * torch.randn(batch, sizes.n_mels, generator=random)
+        guidance = {}
+        if guided:
+            guidance["prior"] = torch.rand(batch, symbols, generator=random)
+            imposed = torch.softmax(torch.randn(batch, symbols, generator=random).masked_fill(~mask, -torch.inf), 1)
+            guidance |= {"imposed": imposed, "is_imposed": torch.tensor([[True], [False], [False]])}
+        mel, attention, gate, state = flowtron.step(flow, z, state, memory, mask, temperature=_TEMPERATURE, **guidance)
+        outputs = graph.run(graph.output_names, {**_numpy(constant), **_numpy(guidance), **recurrent, "z": z.numpy()})
+        named = dict(zip(graph.output_names, outputs, strict=True))
+        recurrent = {name: named[f"next_{name}"] for name in recurrent}
+        yield named, {"mel": mel, "attention": attention} | ({} if gate is None else {"gate": gate})
+
+
+def _verify_vocoder(voice: Voice, precision: Precision, folder: Path, backend: Backend) -> Iterator[Parity]:
+    assert voice.waveglow is not None and voice.waveglow_sizes is not None
+    sizes = voice.waveglow_sizes
+    random = torch.Generator().manual_seed(_SEED)
+    frames = 8
+    # a mel lies between silence (log 1e-5 = -11.5) and loud speech (about 1)
+    mel = -5 + 2 * torch.randn(1, frames, sizes.n_mels, generator=random)
+    groups = frames * sizes.upsample_stride // sizes.n_group
+    noise = 0.6 * torch.randn(1, groups, sizes.n_group, generator=random)
+    expected = Waveglow(voice.waveglow).infer(mel, noise)
+    graph = backend.load(folder / graph_file("vocoder", precision_of("vocoder", precision)))
+    audio = _run(graph, {"mel": mel, "noise": noise})["audio"]
+    yield _compare(f"vocoder {precision}", "audio", audio, expected, precision)

@@ -1,0 +1,133 @@
+"""WaveGlow: mel frames to samples, in chunks that join without a seam.
+
+A chunk is computed with frames of context on both sides, whose samples are thrown away. With the full receptive field
+as context the chunks are exactly the whole; with less, the error at the joints falls quickly (docs/performance.md).
+The noise of a sample depends on its position alone, so neighbouring chunks see the same noise.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from fte import noise
+from fte.audio import bias_spectrum
+from fte.backends.base import Backend, Float32
+from fte.bundle import Bundle, WaveglowSizes
+from fte.constants import LIMITS
+from fte.errors import RequestError
+
+CHUNK_FRAMES = 80
+"""Default frames of a chunk without its context."""
+OVERLAP_FRAMES = 16
+"""Default frames of context on each side."""
+_BIAS_FRAMES = 88
+"""Length of the silent mel from which the denoiser's bias spectrum is taken, as in the public implementation."""
+
+NoiseRows = Callable[[int, int], Float32]
+"""(first frame, number of frames) -> standard normal noise (frames, hop), group after group within a frame."""
+
+
+def exact_overlap(sizes: WaveglowSizes) -> int:
+    """Frames of context on each side with which chunks are exactly the whole: the receptive field of all flows."""
+    groups = sizes.n_flows * (2**sizes.n_layers - 1) * (sizes.kernel_size // 2)
+    taps = sizes.upsample_kernel // sizes.upsample_stride
+    return -(-groups * sizes.n_group // sizes.upsample_stride) + taps - 1
+
+
+class Vocoder:
+    """Runs a bundle's WaveGlow. Raises BundleError where the bundle has none."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
+        self._graph = backend.load(bundle.graph(precision, "vocoder"))
+        assert bundle.manifest.waveglow is not None  # else the bundle has no such graph
+        self.sizes = bundle.manifest.waveglow
+        self.hop = self.sizes.upsample_stride
+        self._bias: Float32 | None = None
+
+    def noise_rows(self, seed: int, request: int) -> NoiseRows:
+        """The noise of a request."""
+        return lambda start, count: noise.normal_rows(
+            start, count, self.hop, seed=seed, request=request, stream="vocoder"
+        )
+
+    def stream(
+        self,
+        frames: Iterable[Float32],
+        noise_rows: NoiseRows,
+        *,
+        sigma: float,
+        chunk: int = CHUNK_FRAMES,
+        overlap: int = OVERLAP_FRAMES,
+    ) -> Iterator[Float32]:
+        """Blocks of mel frames (t, M), any t -> blocks of samples (n), each given out as soon as it is settled.
+
+        chunk and overlap in frames; the same chunks are cut however the frames arrive.
+        """
+        _check_chunks(chunk, overlap)
+        if not sigma >= 0:
+            raise RequestError(f"the vocoder's sigma is {sigma}: give a number of at least 0")
+        buffer = np.empty((0, self.sizes.n_mels), np.float32)
+        first, position = 0, 0  # index of the buffer's first frame, and of the next frame to give out
+        for block in frames:
+            buffer = np.concatenate([buffer, block])
+            while first + len(buffer) >= position + chunk + overlap:
+                yield self._chunk(buffer, first, position, position + chunk, overlap, sigma, noise_rows)
+                position += chunk
+                drop = max(0, position - overlap - first)
+                buffer, first = buffer[drop:], first + drop
+        end = first + len(buffer)
+        while position < end:
+            stop = min(position + chunk, end)
+            yield self._chunk(buffer, first, position, stop, overlap, sigma, noise_rows)
+            position = stop
+
+    def _chunk(
+        self, buffer: Float32, first: int, start: int, stop: int, overlap: int, sigma: float, noise_rows: NoiseRows
+    ) -> Float32:
+        """Samples of frames start..stop from a buffer that begins at frame ``first``."""
+        left, right = max(first, start - overlap), min(first + len(buffer), stop + overlap)
+        groups = (np.float32(sigma) * noise_rows(left, right - left)).reshape(1, -1, self.sizes.n_group)
+        mel = buffer[None, left - first : right - first]
+        (samples,) = self._graph.run(["audio"], {"mel": mel, "noise": groups})
+        return np.asarray(samples[0, (start - left) * self.hop : (stop - left) * self.hop], np.float32)
+
+    def vocode(
+        self,
+        mel: Float32,
+        noise_rows: NoiseRows,
+        *,
+        sigma: float,
+        chunk: int = CHUNK_FRAMES,
+        overlap: int = OVERLAP_FRAMES,
+    ) -> Float32:
+        """mel (T, M) -> samples (T * hop)."""
+        check_mel(mel, self.sizes.n_mels)
+        return np.concatenate(list(self.stream([mel], noise_rows, sigma=sigma, chunk=chunk, overlap=overlap)))
+
+    def bias_spectrum(self) -> Float32:
+        """What this vocoder hums when it has nothing to say (bins): the denoiser subtracts it. Computed once."""
+        if self._bias is None:
+            silence = np.zeros((_BIAS_FRAMES, self.sizes.n_mels), np.float32)
+            no_noise = given_noise(np.zeros((_BIAS_FRAMES, self.hop), np.float32))
+            self._bias = bias_spectrum(self.vocode(silence, no_noise, sigma=0.0, chunk=_BIAS_FRAMES))
+        return self._bias
+
+
+def given_noise(rows: Float32) -> NoiseRows:
+    """A noise source that reads a given array (T, hop)."""
+    return lambda start, count: rows[start : start + count]
+
+
+def check_mel(mel: Float32, n_mels: int) -> None:
+    """Raise RequestError unless mel is (T, n_mels), finite, of 1 to the limit's frames."""
+    if mel.ndim != 2 or mel.shape[1] != n_mels or not 1 <= len(mel) <= LIMITS.frames:
+        raise RequestError(f"mel has shape {mel.shape}: give (T, {n_mels}) with T from 1 to {LIMITS.frames} frames")
+    if not np.isfinite(mel).all():
+        raise RequestError("mel has values that are not finite: give finite numbers")
+
+
+def _check_chunks(chunk: int, overlap: int) -> None:
+    if not 1 <= chunk <= LIMITS.frames or not 0 <= overlap <= LIMITS.frames:
+        raise RequestError(
+            f"chunk {chunk} and overlap {overlap}: give frames, chunk from 1 and overlap from 0 to {LIMITS.frames}"
+        )
