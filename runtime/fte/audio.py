@@ -139,8 +139,10 @@ def griffin_lim(mel: npt.ArrayLike, *, iterations: int = 60, momentum: float = 0
         raise RequestError(f"the mel spectrogram has {len(values)} frames, more than the limit of {LIMITS.frames}")
     if not (values <= LOUDEST_MEL).all():
         raise RequestError(f"the mel spectrogram has values that are not numbers or above {LOUDEST_MEL:g}")
-    if iterations < 0 or not 0.0 <= momentum <= 1.0:
-        raise RequestError(f"Griffin-Lim needs iterations >= 0 and momentum 0 to 1, not {iterations} and {momentum:g}")
+    if iterations < 0 or seed < 0:
+        raise RequestError(f"Griffin-Lim takes iterations and a seed from 0 on, not {iterations} and {seed}")
+    if not 0.0 <= momentum <= 1.0:
+        raise RequestError(f"the momentum of Griffin-Lim must be from 0 to 1, not {momentum:g}")
     length = len(values) * HOP
     # One frame more than asked for, so that the frames reach the last sample; and enough for the edges to be reflected.
     values = np.pad(values, ((0, max(1, _OVERLAP - len(values))), (0, 0)), mode="edge")
@@ -163,7 +165,7 @@ def _magnitudes(mel: npt.NDArray[np.float64]) -> Floats:
     """
     filters = mel_filterbank(mel.shape[1]).astype(np.float64)
     target = np.exp(mel)
-    magnitudes = np.maximum(target @ np.linalg.pinv(filters).T, LOG_FLOOR)
+    magnitudes: npt.NDArray[np.float64] = np.maximum(target @ np.linalg.pinv(filters).T, LOG_FLOOR)
     magnitudes[:, ~filters.any(axis=0)] = 0.0
     wanted = target @ filters
     for _ in range(30):
@@ -176,8 +178,8 @@ def bias_spectrum(bias_audio: npt.ArrayLike) -> Floats:
 
     Raises RequestError as ``stft`` does.
     """
-    samples = _checked(bias_audio, longer_than=_EDGE)
-    magnitudes: Floats = np.abs(stft(samples[:FFT_SIZE])[0])
+    first_window = _checked(bias_audio)[:FFT_SIZE]
+    magnitudes: Floats = np.abs(stft(first_window)[0])
     return magnitudes
 
 
@@ -200,8 +202,10 @@ def denoise_chunks(chunks: Iterable[npt.ArrayLike], bias: npt.ArrayLike, strengt
     Raises RequestError as ``denoise`` does.
     """
     wanted = np.asarray(bias, np.float64)
-    if wanted.shape != (BINS,) or not (np.isfinite(wanted) & (wanted >= 0)).all():
-        raise RequestError(f"a bias spectrum must be {BINS} magnitudes, finite and not negative, not {wanted.shape}")
+    if wanted.shape != (BINS,):
+        raise RequestError(f"a bias spectrum must have the shape ({BINS},), not {wanted.shape}")
+    if not (np.isfinite(wanted) & (wanted >= 0)).all():
+        raise RequestError("the bias spectrum has values that are negative or not finite")
     if not (np.isfinite(strength) and strength >= 0):
         raise RequestError(f"the strength of the denoiser must be 0 or more, not {strength}")
     pieces = (piece for chunk in chunks for piece in _pieces(_checked(chunk)))
@@ -284,6 +288,8 @@ def read_audio(path: Path | str) -> tuple[Floats, int]:
     values that are not finite.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RequestError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
     try:
         with path.open("rb") as handle, soundfile.SoundFile(handle.fileno(), closefd=False) as sound:
             rate = int(sound.samplerate)
