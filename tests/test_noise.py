@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fte.errors import RequestError
-from fte.noise import normal, normal_rows
+from fte.noise import _box_muller, normal, normal_rows
 
 WORD = (1 << 64) - 1
 
@@ -74,6 +74,11 @@ def test_values_are_those_of_every_earlier_release():
     np.testing.assert_allclose(normal((2, 6), seed=1234, request=5, stream="prior"), expected, rtol=2e-7)
     for row in range(2):
         np.testing.assert_allclose(expected[row], expected_row(1234, 5, 0, row, 6), rtol=1e-6)
+
+
+def test_the_smallest_and_the_largest_words_give_finite_values():
+    extremes = _box_muller(np.array([[0, 0, WORD, WORD]], np.uint64))[0]
+    np.testing.assert_allclose(extremes, [math.sqrt(2 * 53 * math.log(2)), 0.0, 0.0, 0.0], atol=1e-6)
 
 
 def test_a_slice_of_rows_is_the_same_as_in_the_whole():
