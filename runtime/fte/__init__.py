@@ -1,10 +1,23 @@
 """Real-time, expressive speech from Flowtron and WaveGlow checkpoints."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 try:
     __version__ = version("flowtron-fte")
 except PackageNotFoundError:  # a source tree on the path without an install
     __version__ = "0+unknown"
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from fte.synthesizer import Request, Speech, Synthesizer
+
+__all__ = ["Request", "Speech", "Synthesizer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The facade is imported when it is asked for: `import fte.bundle` alone stays light."""
+    if name in ("Request", "Speech", "Synthesizer"):
+        from fte import synthesizer
+
+        return getattr(synthesizer, name)
+    raise AttributeError(f"module 'fte' has no attribute {name!r}")

@@ -1,0 +1,124 @@
+"""`fte export` from beginning to end: read, write, verify, rename into place."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from fte.backends import OnnxRuntimeBackend
+from fte.bundle import FileEntry, FlowtronSizes, roles_of
+from fte.errors import RequestError, VerificationError
+from fte.files import atomic_folder
+from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
+from fte_export.graphs.builder import Precision
+from fte_export.writer import Voice, make_manifest, write_graphs, write_manifest
+
+if TYPE_CHECKING:
+    from fte_export.verify import Parity
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_READ, _WRITE = 0.15, 0.35
+"""Fractions of an export's time that reading and writing take; verifying takes the rest."""
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction done so far, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user of `fte export` can choose."""
+
+    flowtron: Path
+    waveglow: Path | None = None
+    config: Path | None = None
+    """The public repository's config.json, to check the checkpoint against."""
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    speaker_names: tuple[str, ...] = ()
+    name: str = ""
+    verify: bool = True
+    overwrite: bool = False
+
+
+def parse_precisions(names: Sequence[str]) -> tuple[Precision, ...]:
+    """The precisions asked for, without repetition. Raises RequestError for one that is unknown."""
+    for name in names:
+        if name not in PRECISIONS:
+            raise RequestError(f"precision {name!r} is unknown: choose from {', '.join(PRECISIONS)}")
+    found = tuple(p for p in PRECISIONS if p in names)
+    if not found:
+        raise RequestError(f"no precision was asked for: choose from {', '.join(PRECISIONS)}")
+    return found
+
+
+def read_voice(options: ExportOptions, name: str) -> Voice:
+    """Read and check the checkpoints. Raises CheckpointError and RequestError."""
+    config = None if options.config is None else read_config(options.config)
+    flowtron = read_flowtron(options.flowtron, config=config)
+    waveglow = None
+    if options.waveglow is not None:
+        waveglow = read_waveglow(options.waveglow, config=config if config and "waveglow_config" in config else None)
+        if waveglow.sizes.n_mels != flowtron.sizes.n_mels:
+            raise RequestError(
+                f"{options.waveglow} has {waveglow.sizes.n_mels} mel channels and {options.flowtron} "
+                f"{flowtron.sizes.n_mels}: give a vocoder trained on the same mels"
+            )
+    assert isinstance(flowtron.sizes, FlowtronSizes)
+    speakers = options.speaker_names or tuple(f"speaker_{i}" for i in range(flowtron.sizes.n_speakers))
+    if len(speakers) != flowtron.sizes.n_speakers:
+        raise RequestError(
+            f"{len(speakers)} speaker names were given and {options.flowtron} has {flowtron.sizes.n_speakers} speakers"
+        )
+    if len(set(speakers)) != len(speakers):
+        raise RequestError("two speakers have the same name: give each its own")
+    return Voice(options.name or name, flowtron, waveglow, speakers)
+
+
+def export_voice(options: ExportOptions, out: Path, progress: Progress) -> "list[Parity]":
+    """Write the bundle ``out`` from checkpoints, whole or not at all; return how each graph compares with torch.
+
+    Raises CheckpointError, RequestError, and VerificationError when a graph is past its tolerance.
+    """
+    precisions = parse_precisions(options.precisions)
+    with atomic_folder(out, overwrite=options.overwrite) as folder:
+        progress("reading checkpoints", 0.0)
+        voice = read_voice(options, out.name)
+        write_files(voice, precisions, folder, progress)
+        if not options.verify:
+            return []
+        return verify_files(voice, precisions, folder, progress)
+
+
+def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = PRECISIONS) -> None:
+    """Write a voice that is in memory as the bundle ``out``, replacing one that is there."""
+    with atomic_folder(out, overwrite=True) as folder:
+        write_files(voice, precisions, folder)
+
+
+def write_files(
+    voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress = lambda _what, _done: None
+) -> None:
+    """Write a voice's graphs, weights and manifest into an existing folder."""
+    expected = len(roles_of(voice.flowtron_sizes, voice.waveglow_sizes)) * len(precisions)
+    files: dict[str, FileEntry] = {}
+    for name, entry in write_graphs(voice, precisions, folder):
+        files[name] = entry
+        progress(f"wrote {name}", _READ + _WRITE * min(1.0, len(files) / expected))
+    write_manifest(make_manifest(voice, precisions, files), folder)
+
+
+def verify_files(voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress) -> "list[Parity]":
+    """Compare the graphs in ``folder`` with torch. Raises VerificationError naming every output past its tolerance."""
+    from fte_export.verify import verify  # imports torch
+
+    roles = len(roles_of(voice.flowtron_sizes, voice.waveglow_sizes)) * len(precisions)
+    results: list[Parity] = []
+    graphs: set[str] = set()
+    for parity in verify(voice, precisions, folder, OnnxRuntimeBackend("cpu")):
+        results.append(parity)
+        graphs.add(parity.graph)
+        progress(f"verified {parity.graph}", _READ + _WRITE + (1 - _READ - _WRITE) * min(1.0, len(graphs) / roles))
+    failed = [f"{p.graph} {p.output} (error {p.error:.2g}, SNR {p.snr_db:.1f} dB)" for p in results if not p.passed]
+    if failed:
+        raise VerificationError(f"exported graphs differ from the checkpoint by more than they may: {', '.join(failed)}")
+    return results
