@@ -1,0 +1,447 @@
+"""Reads a pickle's structure without importing or calling anything it names.
+
+A pickle is a program for a small stack machine, and Python's own machine calls whatever that program asks for. This one
+calls nothing: every global becomes a name, every call a record of its arguments. Only the few globals that describe a
+tensor are understood, each by a function of this module. `pickletools` splits the stream into opcodes.
+
+Which names are let through, as names:
+
+- those of the standard library that data needs (`HARMLESS`); any other of the standard library is refused, because no
+  tensor needs it and a hostile pickle does (`os.system`, `builtins.eval`, `subprocess.Popen`);
+- every name outside the standard library (`torch.nn.modules.conv.Conv1d`, `glow.WaveGlow`, a user's `model.Net`),
+  because whole pickled modules name them; they stay names.
+
+Work and memory are bounded by `OPERATIONS` and `PICKLE_BYTES`, whatever the pickle says.
+"""
+
+import pickletools
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, TypeGuard
+
+PICKLE_BYTES = 64 << 20
+"""Size of all pickles of one checkpoint, bytes; those of the published ones are below 1 MiB."""
+OPERATIONS = 2_000_000
+"""Opcodes run, and items copied by them, in one pickle."""
+
+_PYTHON_2_MODULES = {"__builtin__", "copy_reg", "commands", "popen2", "cPickle", "exceptions", "urllib2", "StringIO"}
+_STANDARD_LIBRARY = sys.stdlib_module_names | _PYTHON_2_MODULES
+
+_BUILTINS = (
+    "bool bytearray bytes complex dict float frozenset int list long object range set slice str tuple unicode xrange"
+)
+HARMLESS: Mapping[str, frozenset[str]] = {
+    "__builtin__": frozenset(_BUILTINS.split()),
+    "_codecs": frozenset({"encode"}),  # how protocol 2 writes bytes, as in a numpy scalar
+    "argparse": frozenset({"Namespace"}),
+    "builtins": frozenset(_BUILTINS.split()),
+    "collections": frozenset({"Counter", "OrderedDict", "defaultdict", "deque"}),
+    "copy_reg": frozenset({"_reconstructor"}),
+    "copyreg": frozenset({"_reconstructor"}),
+    "datetime": frozenset({"date", "datetime", "time", "timedelta", "timezone"}),
+    "functools": frozenset({"partial"}),
+    "pathlib": frozenset({"Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"}),
+    "types": frozenset({"SimpleNamespace"}),
+}
+"""The names of the standard library that data needs, by module; even these are never imported."""
+
+STORAGE_TYPES: Mapping[str, str] = {
+    "BFloat16Storage": "bfloat16",
+    "BoolStorage": "bool",
+    "ByteStorage": "uint8",
+    "CharStorage": "int8",
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "ShortStorage": "int16",
+    "UntypedStorage": "uint8",
+}
+"""Element type of torch's storage classes, by class name."""
+
+
+class Fault(Exception):  # noqa: N818 - a sentence's rest, which becomes a CheckpointError
+    """What is wrong with a file, as the rest of a sentence that begins with its name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Global:
+    """A name the pickle asks for: never imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return shown(f"{self.module}.{self.name}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inert:
+    """An object the pickle asks for: never built, only what it was called with and given."""
+
+    maker: object
+    args: object
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Its plain attributes, as pickle's default way of restoring them would leave them; also the items of a mapping."""
+
+    @property
+    def class_name(self) -> Global | None:
+        """The class it would be an instance of."""
+        maker = self.maker
+        if isinstance(maker, Global) and maker.name == "_reconstructor" and isinstance(self.args, tuple) and self.args:
+            maker = self.args[0]
+        return maker if isinstance(maker, Global) else None
+
+    def restore(self, state: object) -> None:
+        """Keep what BUILD sets: a dictionary of attributes, or a pair of it and that of the slots."""
+        for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+            if isinstance(part, dict):
+                self.attributes.update((key, value) for key, value in part.items() if isinstance(key, str))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """A flat array that lies in the file outside the pickle."""
+
+    key: str
+    dtype: str
+    """Name of the element type, or of a storage class that is none of `STORAGE_TYPES`."""
+    count: int
+    """Elements."""
+    first: int = 0
+    """Where it begins in the storage of that key, elements; not 0 only for the views of old files."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredTensor:
+    """A tensor as its pickle describes it, nothing of it checked against the file yet."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    """Elements."""
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    """Elements."""
+
+
+def shown(text: str, length: int = 100) -> str:
+    """``text`` from a file, fit for an error message: printable, on one line, not longer than ``length``."""
+    printable = text if text.isprintable() else ascii(text)
+    return printable if len(printable) <= length else printable[: length - 3] + "..."
+
+
+def load_pickle(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
+    """Read one pickle from ``stream`` and leave that after its end; classes and objects come out as inert records.
+
+    The storages it refers to are added to ``storages``, whole, by key.
+    Raises Fault when the pickle is damaged, asks for what no tensor needs, or is past a limit.
+    """
+    try:
+        return _Machine({} if storages is None else storages).run(stream)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise Fault("is damaged: its pickle makes no sense") from error
+
+
+class _Machine:
+    """The stack machine of one pickle. Methods named after opcodes run them."""
+
+    def __init__(self, storages: dict[str, Storage]) -> None:
+        self.storages = storages
+        self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.left = OPERATIONS
+
+    def run(self, stream: IO[bytes]) -> object:
+        for opcode, arg, _ in pickletools.genops(stream):
+            self.spend(1)
+            if opcode.name in _LITERALS:
+                self.push(arg)
+            elif opcode.name in _OPERATIONS:
+                _OPERATIONS[opcode.name](self, arg)
+            elif opcode.name == "STOP":
+                return self.stack.pop()
+            elif opcode.name not in _IGNORED:
+                raise Fault(f"uses the pickle opcode {opcode.name}, which no checkpoint needs, and was not loaded")
+        raise Fault("is damaged: its pickle has no end")
+
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise Fault(f"has a pickle of more than {OPERATIONS} operations, which no checkpoint needs")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop_marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.marked.pop()
+        return items
+
+    def pop_many(self, count: int) -> tuple[Any, ...]:
+        if len(self.stack) < count:
+            raise IndexError("stack underflow")
+        items = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        return items
+
+    def mark(self, _: Any) -> None:
+        self.marked.append(self.stack)
+        self.stack = []
+
+    def pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.pop_marked()
+
+    def drop_marked(self, _: Any) -> None:
+        self.pop_marked()
+
+    def memoize(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.push(self.memo[index])
+
+    def dictionary(self, _: Any) -> None:
+        items = self.pop_marked()
+        self.push({})
+        self.set_items(items)
+
+    def extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(items)
+        elif not isinstance(target, Inert):
+            raise TypeError("items for what is no list")
+
+    def set_items(self, items: list[Any]) -> None:
+        target, pairs = self.stack[-1], _dictionary(_pairs(items))
+        if isinstance(target, dict):
+            target.update(pairs)
+        elif isinstance(target, Inert):
+            target.restore(pairs)
+        else:
+            raise TypeError("keys for what is no dictionary")
+
+    def name(self, arg: str) -> None:
+        self.push(_global(*arg.split(" ", 1)))
+
+    def name_from_stack(self, _: Any) -> None:
+        module, name = self.pop_many(2)
+        self.push(_global(module, name))
+
+    def persistent(self, _: Any) -> None:
+        """torch's references out of the pickle: a storage, or the class of a module with its source (old files)."""
+        kind, *rest = self.stack.pop()
+        self.push(rest[0] if kind == "module" else self.storage(kind, *rest))
+
+    def storage(
+        self, kind: object, storage_class: Any, key: Any, _location: Any, count: Any, view: Any = None
+    ) -> Storage:
+        if (
+            kind != "storage"
+            or not isinstance(storage_class, Global)
+            or not isinstance(key, str)
+            or not is_count(count)
+        ):
+            raise ValueError("an unknown kind of reference")
+        dtype = STORAGE_TYPES.get(storage_class.name, storage_class.name)
+        whole = self.storages.setdefault(key, Storage(key, dtype, count))
+        if whole.dtype != dtype or whole.count != count:
+            raise ValueError("two storages of one name")
+        return whole if view is None else _storage_view(whole, view)
+
+    def reduce(self, _: Any) -> None:
+        maker, args = self.pop_many(2)
+        self.call(maker, args)
+
+    def new_with_keywords(self, _: Any) -> None:
+        maker, args, _keywords = self.pop_many(3)
+        self.call(maker, args)
+
+    def instance(self, arg: str) -> None:
+        args = tuple(self.pop_marked())
+        self.call(_global(*arg.split(" ", 1)), args)
+
+    def instance_from_stack(self, _: Any) -> None:
+        maker, *args = self.pop_marked()
+        self.call(maker, tuple(args))
+
+    def call(self, maker: Any, args: Any) -> None:
+        self.spend_size(args)
+        self.push(_make(maker, args))
+
+    def build(self, _: Any) -> None:
+        state = self.stack.pop()
+        self.spend_size(state)
+        if isinstance(self.stack[-1], Inert):
+            self.stack[-1].restore(state)
+
+    def spend_size(self, value: Any) -> None:
+        """Pay for copying ``value`` and what lies directly in it: a pickle may ask for many copies of one object."""
+        self.spend(_size(value))
+        if isinstance(value, tuple):
+            self.spend(sum(map(_size, value)))
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, tuple | list | dict | str | bytes) else 1
+
+
+def _global(module: object, name: object) -> Global:
+    """The name, or Fault when it is one of the standard library that data does not need."""
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise TypeError("a global's name is no string")
+    found = Global(module, name)
+    root = module.partition(".")[0]
+    if root in _STANDARD_LIBRARY and name not in HARMLESS.get(module, ()):
+        raise Fault(f"asks for {found}, which no tensor needs; the file may be hostile and was not loaded")
+    return found
+
+
+def _storage_view(whole: Storage, view: Any) -> Storage:
+    """A part of a storage, which only old files have: (key, first element, elements)."""
+    _key, first, count = view
+    if not is_count(first) or not is_count(count) or first + count > whole.count:
+        raise ValueError("a view out of its storage")
+    return Storage(whole.key, whole.dtype, count, first)
+
+
+def _make(maker: object, args: Any) -> object:
+    """What calling ``maker`` stands for: a tensor, a plain container, or an inert record."""
+    if isinstance(maker, Global):
+        build = _MAKERS.get((maker.module, maker.name))
+        if build is not None:
+            return build(*args)
+    return Inert(maker, args)
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_more: Any) -> StoredTensor:
+    """torch._utils._rebuild_tensor and _rebuild_tensor_v2."""
+    if not isinstance(storage, Storage):
+        raise TypeError("a tensor without storage")
+    metadata = _more[2] if len(_more) > 2 else None
+    if metadata:
+        raise Fault("holds a tensor in conjugated or negated form, which no weight is in")
+    return _checked_tensor(storage, storage.dtype, offset, shape, strides)
+
+
+def _tensor_with_dtype(
+    storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_more: Any
+) -> StoredTensor:
+    """torch._utils._rebuild_tensor_v3: the type stands beside an untyped storage."""
+    if not isinstance(storage, Storage) or not isinstance(dtype, Global):
+        raise TypeError("a tensor without storage or type")
+    return _checked_tensor(storage, dtype.name, offset, shape, strides)
+
+
+def _checked_tensor(storage: Storage, dtype: str, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+    shape = _elements(shape)
+    strides = _elements(strides)
+    if not is_count(offset) or len(shape) != len(strides):
+        raise ValueError("a tensor of impossible shape")
+    return StoredTensor(storage, dtype, offset, shape, strides)
+
+
+def _elements(sizes: Any) -> tuple[int, ...]:
+    if isinstance(sizes, Inert):  # torch.Size((2, 3))
+        (sizes,) = sizes.args if isinstance(sizes.args, tuple) else ()
+    if not isinstance(sizes, tuple) or len(sizes) > 8 or not all(is_count(size) for size in sizes):
+        raise ValueError("a size that is no count")
+    return sizes
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is an integer that can be a number of elements of something that fits a file."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
+
+
+def _first(value: object = None, *_more: object) -> object:
+    """A parameter or variable is, to us, the tensor it wraps."""
+    return value
+
+
+def _from_type(maker: object, _type: object, args: Any, *_state: object) -> object:
+    """torch._utils._rebuild_from_type_v2: a subclass of Tensor, or one with attributes."""
+    return _make(maker, args) if isinstance(maker, Global) and maker.name != "_rebuild_from_type_v2" else None
+
+
+def _ordered(pairs: Any = (), *_more: object) -> object:
+    return _dictionary((pair[0], pair[1]) for pair in pairs)
+
+
+def _dictionary(pairs: Any) -> dict[Any, Any]:
+    """Entries under keys of plain types: nothing we look for lies under others, and hashing those has no bound."""
+    return {key: value for key, value in pairs if isinstance(key, str | bytes | int | float | None)}
+
+
+def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(items[::2], items[1::2], strict=True)
+
+
+_MAKERS: Mapping[tuple[str, str], Callable[..., object]] = {
+    ("collections", "OrderedDict"): _ordered,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_with_dtype,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+    ("torch.nn.parameter", "Parameter"): _first,
+    ("torch.autograd.variable", "Variable"): _first,
+}
+"""What the names that describe data stand for."""
+
+_TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+_NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
+_LITERALS = frozenset((*_TEXTS, *_BYTES, *_NUMBERS))
+_IGNORED = frozenset({"PROTO", "FRAME"})
+
+_OPERATIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "EMPTY_SET": lambda m, _: m.push([]),  # a list: hashing what a set may hold has no bound
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "LIST": lambda m, _: m.push(m.pop_marked()),
+    "FROZENSET": lambda m, _: m.push(m.pop_marked()),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_marked())),
+    "TUPLE1": lambda m, _: m.push(m.pop_many(1)),
+    "TUPLE2": lambda m, _: m.push(m.pop_many(2)),
+    "TUPLE3": lambda m, _: m.push(m.pop_many(3)),
+    "DICT": _Machine.dictionary,
+    "APPEND": lambda m, _: m.extend([m.stack.pop()]),
+    "APPENDS": lambda m, _: m.extend(m.pop_marked()),
+    "ADDITEMS": lambda m, _: m.extend(m.pop_marked()),
+    "SETITEM": lambda m, _: m.set_items(list(m.pop_many(2))),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_marked()),
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "POP_MARK": _Machine.drop_marked,
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    "PUT": _Machine.memoize,
+    "BINPUT": _Machine.memoize,
+    "LONG_BINPUT": _Machine.memoize,
+    "MEMOIZE": _Machine.memoize,
+    "GET": _Machine.get,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_from_stack,
+    "BINPERSID": _Machine.persistent,
+    "REDUCE": _Machine.reduce,
+    "NEWOBJ": _Machine.reduce,
+    "NEWOBJ_EX": _Machine.new_with_keywords,
+    "INST": _Machine.instance,
+    "OBJ": _Machine.instance_from_stack,
+    "BUILD": _Machine.build,
+}
+"""Opcodes that do something. Not among them, and so refused: extension codes, textual references, shared buffers."""
