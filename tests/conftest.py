@@ -1,10 +1,20 @@
 """Fixtures shared by all tests."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fte.backends import OnnxRuntimeBackend
+from fte.bundle import Bundle
+from fte.synthesizer import Synthesizer
+from fte_export.checkpoint import read_flowtron, read_waveglow
+from fte_export.pipeline import write_voice
+from fte_export.random_voice import TINY_FLOWTRON, random_flowtron, tiny_voice
+from fte_export.writer import Voice
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 """What the public implementations compute; see the README there."""
@@ -19,3 +29,58 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def backend() -> OnnxRuntimeBackend:
+    """ONNX Runtime on the CPU."""
+    return OnnxRuntimeBackend("cpu")
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(tmp_path_factory: pytest.TempPathFactory, golden) -> Callable[[str], Bundle]:
+    """A function that exports the golden Flowtron ``name`` (with no vocoder) in fp32 and int8, once."""
+    made: dict[str, Bundle] = {}
+
+    def export(name: str) -> Bundle:
+        if name not in made:
+            config = json.loads(str(golden(name)["config"]))
+            flowtron = read_flowtron(GOLDEN / f"{name}.pt", config=config)
+            path = tmp_path_factory.mktemp("golden") / name
+            write_voice(Voice(name, flowtron, None, ("anna", "bert", "carla")), path)
+            made[name] = Bundle.open(path)
+        return made[name]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def waveglow_bundle(tmp_path_factory: pytest.TempPathFactory, golden) -> Callable[[str], Bundle]:
+    """A function that exports the golden WaveGlow ``name`` beside a tiny random Flowtron of as many mel channels."""
+    made: dict[str, Bundle] = {}
+
+    def export(name: str) -> Bundle:
+        if name not in made:
+            config = json.loads(str(golden(name)["config"]))
+            waveglow = read_waveglow(GOLDEN / f"{name}.pt", config=config)
+            flowtron = random_flowtron(dataclasses.replace(TINY_FLOWTRON, n_mels=waveglow.sizes.n_mels))
+            path = tmp_path_factory.mktemp("golden") / name
+            write_voice(Voice(name, flowtron, waveglow, ("anna", "bert", "carla")), path)
+            made[name] = Bundle.open(path)
+        return made[name]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny voice's bundle."""
+    path = tmp_path_factory.mktemp("voices") / "tiny"
+    write_voice(tiny_voice(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Synthesizer:
+    """The tiny voice in fp32 on the CPU."""
+    return Synthesizer.load(tiny_path, device="cpu", precision="fp32")

@@ -25,6 +25,17 @@ TOLERANCES: Mapping[tuple[str, str], Tolerance] = MappingProxyType(
         ("stft", "fp32"): Tolerance(atol=1e-5),
         ("bias_spectrum", "fp32"): Tolerance(atol=1e-5, rtol=1e-5),
         ("denoiser", "fp32"): Tolerance(atol=1e-5),
+        ("encoder", "fp32"): Tolerance(atol=1e-4),
+        ("mel", "fp32"): Tolerance(atol=1e-4),
+        ("attention", "fp32"): Tolerance(atol=1e-4),
+        ("posterior", "fp32"): Tolerance(atol=1e-4),
+        ("audio", "fp32"): Tolerance(atol=1e-4),
+        ("batch", "fp32"): Tolerance(atol=1e-5),  # a request alone and in a batch
+        ("batch", "int8"): Tolerance(atol=5e-3),  # the same: a last bit may move a value to the next of 127 levels
+        ("round_trip", "fp32"): Tolerance(atol=1e-3),  # mel -> z -> mel, audio -> z -> audio
+        # measured on the golden models over 22 to 60 frames: mel 3.4e-3, attention 4e-4 (docs/log.md)
+        ("mel", "int8"): Tolerance(atol=1e-2),
+        ("attention", "int8"): Tolerance(atol=5e-3),
     }
 )
 

@@ -16,10 +16,10 @@ from fte.bundle import Bundle, WaveglowSizes
 from fte.constants import LIMITS
 from fte.errors import RequestError
 
-CHUNK_FRAMES = 80
+CHUNK_FRAMES = 128
 """Default frames of a chunk without its context."""
-OVERLAP_FRAMES = 16
-"""Default frames of context on each side."""
+OVERLAP_FRAMES = 8
+"""Default frames of context on each side: the worst frame at a joint is then above 50 dB (docs/performance.md)."""
 _BIAS_FRAMES = 88
 """Length of the silent mel from which the denoiser's bias spectrum is taken, as in the public implementation."""
 
@@ -30,8 +30,7 @@ NoiseRows = Callable[[int, int], Float32]
 def exact_overlap(sizes: WaveglowSizes) -> int:
     """Frames of context on each side with which chunks are exactly the whole: the receptive field of all flows."""
     groups = sizes.n_flows * (2**sizes.n_layers - 1) * (sizes.kernel_size // 2)
-    taps = sizes.upsample_kernel // sizes.upsample_stride
-    return -(-groups * sizes.n_group // sizes.upsample_stride) + taps - 1
+    return -(-groups * sizes.n_group // sizes.upsample_stride)
 
 
 class Vocoder:
@@ -42,6 +41,8 @@ class Vocoder:
         assert bundle.manifest.waveglow is not None  # else the bundle has no such graph
         self.sizes = bundle.manifest.waveglow
         self.hop = self.sizes.upsample_stride
+        self._history = self.sizes.upsample_kernel // self.hop - 1
+        """Frames before a frame that its upsampling reads: context on the left beside the overlap."""
         self._bias: Float32 | None = None
 
     def noise_rows(self, seed: int, request: int) -> NoiseRows:
@@ -73,7 +74,7 @@ class Vocoder:
             while first + len(buffer) >= position + chunk + overlap:
                 yield self._chunk(buffer, first, position, position + chunk, overlap, sigma, noise_rows)
                 position += chunk
-                drop = max(0, position - overlap - first)
+                drop = max(0, position - overlap - self._history - first)
                 buffer, first = buffer[drop:], first + drop
         end = first + len(buffer)
         while position < end:
@@ -85,7 +86,7 @@ class Vocoder:
         self, buffer: Float32, first: int, start: int, stop: int, overlap: int, sigma: float, noise_rows: NoiseRows
     ) -> Float32:
         """Samples of frames start..stop from a buffer that begins at frame ``first``."""
-        left, right = max(first, start - overlap), min(first + len(buffer), stop + overlap)
+        left, right = max(first, start - overlap - self._history), min(first + len(buffer), stop + overlap)
         groups = (np.float32(sigma) * noise_rows(left, right - left)).reshape(1, -1, self.sizes.n_group)
         mel = buffer[None, left - first : right - first]
         (samples,) = self._graph.run(["audio"], {"mel": mel, "noise": groups})
