@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,7 +17,7 @@ from rich.table import Table
 import fte
 from fte.bundle import Bundle
 from fte.constants import FRAME_SECONDS, LIMITS
-from fte.errors import BackendError, FteError, RequestError
+from fte.errors import BackendError, BundleError, FteError, RequestError
 
 EXIT_ERROR = 2
 """Exit status of every error, the user's interruption included."""
@@ -41,26 +40,24 @@ PrecisionOption = Annotated[str, typer.Option(help="One of the bundle's precisio
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the backend; every core by default.")]
 
 
-def main() -> NoReturn:
+class _Interrupted(BaseException):
+    """Ctrl-C or a termination signal: unwinds everything, so that temporary files are removed."""
+
+
+def main() -> None:
     """Entry point: errors become one sentence on standard error and exit status 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        app(standalone_mode=False)
+        app()
     except FteError as error:
         _fail(str(error))
-    except click.exceptions.ClickException as error:
-        error.show()
-        sys.exit(EXIT_ERROR)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        _fail("interrupted, and nothing was left half-written")
-    except BrokenPipeError:  # the reader of our output has gone: that is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+    except _Interrupted:
+        _fail("interrupted; nothing was left half-written")
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    """Leave by an exception, so that temporary files are removed."""
-    raise KeyboardInterrupt
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise _Interrupted
 
 
 def _fail(message: str) -> NoReturn:
@@ -169,15 +166,9 @@ def info(
     else:
         _print_bundle(bundle)
     if faults:
-        raise fte_bundle_error(faults)
+        raise BundleError("; ".join(faults))
     if not as_json:
         _out.print(f"{len(bundle.manifest.files)} files, all as exported.")
-
-
-def fte_bundle_error(faults: list[str]) -> FteError:
-    from fte.errors import BundleError
-
-    return BundleError("; ".join(faults))
 
 
 def _print_bundle(bundle: Bundle) -> None:
