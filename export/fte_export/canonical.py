@@ -80,7 +80,7 @@ def _flowtron_name(name: str) -> str:
     if match := _FLOW.fullmatch(name):
         flow, backward, rest = match.groups()
         if bool(backward) != bool(int(flow) % 2):
-            return name  # a flow that runs in the other direction than its place asks for: none of this model
+            return f"{name} (in the wrong direction of time)"  # and so under no name of the model
         name = f"flows.{flow}.{rest}"
     for pattern, replacement in _FLOWTRON_NAMES:
         name = pattern.sub(replacement, name)

@@ -17,7 +17,7 @@ Work and memory are bounded by `OPERATIONS` and `PICKLE_BYTES`, whatever the pic
 import pickletools
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeGuard
 
@@ -83,7 +83,7 @@ class Inert:
     """An object the pickle asks for: never built, only what it was called with and given."""
 
     maker: object
-    args: object
+    args: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     """Its plain attributes, as pickle's default way of restoring them would leave them; also the items of a mapping."""
 
@@ -91,7 +91,7 @@ class Inert:
     def class_name(self) -> Global | None:
         """The class it would be an instance of."""
         maker = self.maker
-        if isinstance(maker, Global) and maker.name == "_reconstructor" and isinstance(self.args, tuple) and self.args:
+        if isinstance(maker, Global) and maker.name == "_reconstructor" and self.args:
             maker = self.args[0]
         return maker if isinstance(maker, Global) else None
 
@@ -99,7 +99,7 @@ class Inert:
         """Keep what BUILD sets: a dictionary of attributes, or a pair of it and that of the slots."""
         for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
             if isinstance(part, dict):
-                self.attributes.update((key, value) for key, value in part.items() if isinstance(key, str))
+                self.attributes.update(part)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,19 +237,16 @@ class _Machine:
 
     def persistent(self, _: Any) -> None:
         """torch's references out of the pickle: a storage, or the class of a module with its source (old files)."""
-        kind, *rest = self.stack.pop()
-        self.push(rest[0] if kind == "module" else self.storage(kind, *rest))
-
-    def storage(
-        self, kind: object, storage_class: Any, key: Any, _location: Any, count: Any, view: Any = None
-    ) -> Storage:
-        if (
-            kind != "storage"
-            or not isinstance(storage_class, Global)
-            or not isinstance(key, str)
-            or not is_count(count)
-        ):
+        identifier = self.stack.pop()
+        self.spend_size(identifier)
+        kind, *rest = identifier
+        if kind not in ("module", "storage"):
             raise ValueError("an unknown kind of reference")
+        self.push(rest[0] if kind == "module" else self.storage(*rest))
+
+    def storage(self, storage_class: Any, key: Any, _location: Any, count: Any, view: Any = None) -> Storage:
+        if not (isinstance(storage_class, Global) and isinstance(key, str) and is_count(count)):
+            raise ValueError("an impossible storage")
         dtype = STORAGE_TYPES.get(storage_class.name, storage_class.name)
         whole = self.storages.setdefault(key, Storage(key, dtype, count))
         if whole.dtype != dtype or whole.count != count:
@@ -273,6 +270,8 @@ class _Machine:
         self.call(maker, tuple(args))
 
     def call(self, maker: Any, args: Any) -> None:
+        if not isinstance(args, tuple):
+            raise TypeError("arguments that are no tuple")
         self.spend_size(args)
         self.push(_make(maker, args))
 
@@ -290,7 +289,7 @@ class _Machine:
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, tuple | list | dict | str | bytes) else 1
+    return len(value) if isinstance(value, tuple | list | dict) else 1
 
 
 def _global(module: object, name: object) -> Global:
@@ -312,7 +311,7 @@ def _storage_view(whole: Storage, view: Any) -> Storage:
     return Storage(whole.key, whole.dtype, count, first)
 
 
-def _make(maker: object, args: Any) -> object:
+def _make(maker: object, args: tuple[Any, ...]) -> object:
     """What calling ``maker`` stands for: a tensor, a plain container, or an inert record."""
     if isinstance(maker, Global):
         build = _MAKERS.get((maker.module, maker.name))
@@ -321,23 +320,20 @@ def _make(maker: object, args: Any) -> object:
     return Inert(maker, args)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_more: Any) -> StoredTensor:
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2."""
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
+    """torch._utils._rebuild_tensor, and _rebuild_tensor_v2 with (requires_grad, hooks, metadata) more."""
     if not isinstance(storage, Storage):
         raise TypeError("a tensor without storage")
-    metadata = _more[2] if len(_more) > 2 else None
-    if metadata:
+    if len(more) > 2 and more[2]:
         raise Fault("holds a tensor in conjugated or negated form, which no weight is in")
     return _checked_tensor(storage, storage.dtype, offset, shape, strides)
 
 
-def _tensor_with_dtype(
-    storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_more: Any
-) -> StoredTensor:
-    """torch._utils._rebuild_tensor_v3: the type stands beside an untyped storage."""
-    if not isinstance(storage, Storage) or not isinstance(dtype, Global):
+def _typed_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
+    """torch._utils._rebuild_tensor_v3, with (requires_grad, hooks, dtype) more: the storage itself is untyped."""
+    if not isinstance(storage, Storage) or not isinstance(more[2], Global):
         raise TypeError("a tensor without storage or type")
-    return _checked_tensor(storage, dtype.name, offset, shape, strides)
+    return _checked_tensor(storage, more[2].name, offset, shape, strides)
 
 
 def _checked_tensor(storage: Storage, dtype: str, offset: Any, shape: Any, strides: Any) -> StoredTensor:
@@ -350,7 +346,7 @@ def _checked_tensor(storage: Storage, dtype: str, offset: Any, shape: Any, strid
 
 def _elements(sizes: Any) -> tuple[int, ...]:
     if isinstance(sizes, Inert):  # torch.Size((2, 3))
-        (sizes,) = sizes.args if isinstance(sizes.args, tuple) else ()
+        (sizes,) = sizes.args
     if not isinstance(sizes, tuple) or len(sizes) > 8 or not all(is_count(size) for size in sizes):
         raise ValueError("a size that is no count")
     return sizes
@@ -368,16 +364,16 @@ def _first(value: object = None, *_more: object) -> object:
 
 def _from_type(maker: object, _type: object, args: Any, *_state: object) -> object:
     """torch._utils._rebuild_from_type_v2: a subclass of Tensor, or one with attributes."""
-    return _make(maker, args) if isinstance(maker, Global) and maker.name != "_rebuild_from_type_v2" else None
+    return None if isinstance(maker, Global) and maker.name == "_rebuild_from_type_v2" else _make(maker, args)
 
 
 def _ordered(pairs: Any = (), *_more: object) -> object:
     return _dictionary((pair[0], pair[1]) for pair in pairs)
 
 
-def _dictionary(pairs: Any) -> dict[Any, Any]:
-    """Entries under keys of plain types: nothing we look for lies under others, and hashing those has no bound."""
-    return {key: value for key, value in pairs if isinstance(key, str | bytes | int | float | None)}
+def _dictionary(pairs: Iterable[tuple[object, object]]) -> dict[str, Any]:
+    """The entries under strings: nothing we look for lies under other keys, and hashing some of those has no bound."""
+    return {key: value for key, value in pairs if isinstance(key, str)}
 
 
 def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -388,7 +384,7 @@ _MAKERS: Mapping[tuple[str, str], Callable[..., object]] = {
     ("collections", "OrderedDict"): _ordered,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v3"): _tensor_with_dtype,
+    ("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
