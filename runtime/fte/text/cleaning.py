@@ -1,7 +1,7 @@
 """Text as people type it -> text that can be read aloud letter by letter or looked up word by word.
 
 ``RULES`` is the whole of it: small functions in the order they run, each about one thing, each linear in its input
-(patterns have no nested repetition, and one that begins with digits looks behind, so a run of digits is scanned once).
+(no pattern repeats a repetition without bound, and one that begins with digits looks behind: a run is scanned once).
 Text in braces is ARPAbet typed by the user; no rule sees it.
 
 Where the published models were trained on a reading, that reading is kept: titles like "Mr." and "Dr." stay as they
@@ -20,10 +20,13 @@ from fte.text.symbols import CHARACTERS
 BRACED = re.compile(r"(\{[^{}]*\})")
 """A pair of braces without braces inside."""
 
-_READ_BY_RULES = "{}–£¥=<>"
+_READ_BY_RULES = "–£¥=<>×"
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 _ALPHABET = frozenset(CHARACTERS + _READ_BY_RULES)
-_NOT_IN_ALPHABET = re.compile(f"[^{re.escape(CHARACTERS + _READ_BY_RULES)}]")
+_NOT_IN_ALPHABET = re.compile(f"[^{re.escape(CHARACTERS + _READ_BY_RULES)}{{}}]")
 _NOT_SYMBOLS = re.compile(f"[^{re.escape(CHARACTERS)}{{}}]")
+_BETWEEN_WORDS = re.compile(rf"(?<=\w){_NOT_SYMBOLS.pattern}+(?=\w)")
+_INVISIBLE = ("Mn", "Me", "Cf")
 _LETTER_AND_MARKS = re.compile(r"([A-Za-z])([\u0300-\u036f]+)")
 _FOLDED = (
     dict.fromkeys("‘’‚‛′ʼ´`", "'")
@@ -45,7 +48,7 @@ def clean(text: str) -> str:
     Pairs of braces pass untouched; words in capitals come back as ARPAbet in braces. Characters that have no likeness
     among the symbols (emoji, other scripts) are dropped. Unbalanced braces stay, for the front end to refuse.
     """
-    parts = BRACED.split(_fold(text))
+    parts = BRACED.split(_fold(text).strip())
     parts[::2] = [_apply_rules(part) for part in parts[::2]]
     return " ".join("".join(parts).split())
 
@@ -72,66 +75,78 @@ def _fold_character(character: str) -> str:
         return _FOLDED[character]
     parts = (_FOLDED.get(part, part) for part in unicodedata.normalize("NFKD", character))
     folded = "".join(part for part in parts if part in _ALPHABET)
-    invisible = unicodedata.category(character) in ("Mn", "Me", "Cf")
-    return folded or ("" if invisible else " ")
+    if folded or unicodedata.category(character) in _INVISIBLE:
+        return folded
+    return " " if character.isspace() else _UNKNOWN
 
 
 def drop_unknown(text: str) -> str:
-    """What is no symbol separates words."""
-    return _NOT_SYMBOLS.sub(" ", text.replace("–", "—"))
+    """What is no symbol goes; between two words it leaves a space."""
+    return _NOT_SYMBOLS.sub("", _BETWEEN_WORDS.sub(" ", text.replace("–", "—")))
 
 
 # --- dashes ---
 
 _RANGE = re.compile(
-    r"(?<![\w.,:/–-])([$£€¥]?)(\d(?:\d|[.,:](?=\d))*+)( ?)([–-])( ?)([$£€¥]?)(\d(?:\d|[.,:](?=\d))*+)(?![/–-])",
-    re.ASCII,
+    r"(?<![\w.,:/–-])([$£€¥₩]?)(\d(?:\d|[.,:](?=\d))*+)(%|bn|tn|[kmb])?( ?)([–-])( ?)"
+    r"([$£€¥₩]?)(\d(?:\d|[.,:](?=\d))*+)(?![/–-])",
+    re.ASCII | re.IGNORECASE,
 )
-_MINUS = re.compile(r"(?<![^\s(\[\"'])-(?=[$£€¥]?\.?\d)", re.ASCII)
+_UNGROUPED = str.maketrans("", "", ",:")
+_HOURS = re.compile(r"(?:(?<=[AP]M)|(?<=[AP]\.M\.)) ?[–-] ?(?=\d)", re.ASCII)
+_MINUS = re.compile(r"(?<![^\s(\[\"'])-(?=[$£€¥₩]?\.?\d)", re.ASCII)
 _INNER_HYPHEN = re.compile(r"(?<=\w)-(?=\w)")
 _INNER_EN_DASH = re.compile(r"(?<=\w)–(?=\w)")
 
 
 def ranges(text: str) -> str:
-    """ "5-10" and "pages 5 – 10" -> "5 to 10"; telephone numbers ("555-1234") and scores ("3-2") stay."""
-    return _RANGE.sub(_range, text)
+    """Dashes between numbers: "5-10", "5 – 10" -> "5 to 10"; telephone numbers ("555-1234"), scores ("3-2") stay."""
+    return _RANGE.sub(_range, _HOURS.sub(" to ", text))
 
 
 def _range(match: re.Match[str]) -> str:
-    sign1, first, space1, dash, space2, sign2, second = match.groups()
+    sign1, first, unit, space1, dash, space2, sign2, second = match.groups("")
     if dash == "-":
-        a, b = (numbers.whole(n.replace(":", "")) for n in (first, second))
         telephone = len(first) == 3 and len(second) == 4
         short_year = len(first) == 4 and len(second) == 2
-        rising = a is not None and b is not None and a < b
-        if space1 or space2 or telephone or not (rising or short_year or sign2):
+        if space1 or space2 or telephone or not (short_year or sign2 or _rises(first, second)):
             return match[0]
-    return f"{sign1}{first} to {sign2}{second}"
+    if sign1 and not sign2:
+        return f"{first}{unit} to {sign1}{second}"
+    return f"{sign1}{first}{unit} to {sign2}{second}"
+
+
+def _rises(first: str, second: str) -> bool:
+    try:
+        a, b = (float(number.translate(_UNGROUPED)) for number in (first, second))
+    except ValueError:  # several dots
+        return False
+    return a < b
 
 
 def minus(text: str) -> str:
-    """ "-5" -> "minus 5"."""
+    """A dash before a number: "-5" -> "minus 5"."""
     return _MINUS.sub("minus ", text)
 
 
 def hyphens(text: str) -> str:
-    """ "well-known" -> "well known": the dictionary knows the parts."""
+    """A hyphen inside a word: "well-known" -> "well known", for the dictionary knows the parts."""
     return _INNER_HYPHEN.sub(" ", _INNER_EN_DASH.sub(" ", text))
 
 
 # --- time of day ---
 
-_MERIDIEM = re.compile(r"(?<=\d) ?([AaPp])(?:[Mm]\b|\. ?[Mm]\.)|\b([AaPp])\.[Mm]\.")
-_CLOCK = re.compile(r"(?<![\d.,:])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])( [AP]\.M\.)?", re.ASCII)
+_MERIDIEM = re.compile(r"(?<=\d) ?([AaPp][Mm]\b|[AaPp]\.[Mm]\.)|\b[AaPp]\.[Mm]\.")
+_CLOCK = re.compile(r"(?<![\d.,:])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])( [AP]\.?M\b)?", re.ASCII)
 
 
 def meridiem(text: str) -> str:
-    """ "9 am", "9 p.m." -> "9 A.M.", "9 P.M.", which ``acronyms`` spells."""
-    return _MERIDIEM.sub(lambda m: f"{' ' if m[1] else ''}{(m[1] or m[2]).upper()}.M.", text)
+    """The half of the day: "9 am", "9 p.m." -> "9 AM", "9 P.M.", which ``acronyms`` spells."""
+    return _MERIDIEM.sub(lambda m: f" {m[1].upper()}" if m[1] else m[0].upper(), text)
 
 
 def clock(text: str) -> str:
-    """ "9:45" -> "nine forty five", "9:05" -> "nine oh five", "9:00" -> "nine o'clock"."""
+    """Hours and minutes: "9:45" -> "nine forty five", "9:05" -> "nine oh five", "9:00" -> "nine o'clock"."""
     return _CLOCK.sub(_clock, text)
 
 
@@ -155,11 +170,12 @@ _CURRENCIES = {
     "£": ("pound", "pounds", "penny", "pence"),
     "€": ("euro", "euros", "cent", "cents"),
     "¥": ("yen", "yen", "sen", "sen"),
+    "₩": ("won", "won", "jeon", "jeon"),
 }
 _SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
-_SCALE = r"(?: ?(thousand|million|billion|trillion|bn|tn|[kmb])\b)?"
-_MONEY = re.compile(rf"(\w?)([$£€¥]) ?({_NUMBER}){_SCALE}", re.ASCII | re.IGNORECASE)
-_MONEY_AFTER = re.compile(rf"{_AT_NUMBER}({_NUMBER}) ?([$£€¥])(?! ?\d)", re.ASCII)
+_SCALE = r"(?: ?(thousand|million|billion|trillion)\b|(bn|tn|[kmb])\b)?"
+_MONEY = re.compile(rf"(\w?)([$£€¥₩]) ?({_NUMBER}){_SCALE}", re.ASCII | re.IGNORECASE)
+_MONEY_AFTER = re.compile(rf"{_AT_NUMBER}({_NUMBER}) ?([$£€¥₩])(?! ?\d)", re.ASCII)
 _BARE_FRACTION = re.compile(r"(?<![\w.])\.(?=\d)", re.ASCII)
 _SIGNS = (
     (re.compile(r"(?<=\d) ?%"), " percent"),
@@ -171,19 +187,20 @@ _SIGNS = (
     (re.compile(r"\b[Nn]os\. ?(?=\d)"), "numbers "),
     (re.compile(r"&"), " and "),
     (re.compile(r"(?<=\w)@(?=\w)"), " at "),
+    (re.compile(r"(?<=\d) ?× ?(?=\d)"), " times "),
     (re.compile(r"(?<=\w) ?\+ ?(?=\d)"), " plus "),
     (re.compile(r"(?<![=<>])=(?![=<>])"), " equals "),
 )
 
 
 def bare_fractions(text: str) -> str:
-    """ ".5" -> "0.5"."""
+    """Decimals without their zero: ".5" -> "0.5"."""
     return _BARE_FRACTION.sub("0.", text)
 
 
 def money(text: str) -> str:
-    """ "$3.50" -> "three dollars, fifty cents"; "£2 million" -> "two million pounds"; "5 €" -> "five euros"."""
-    text = _MONEY.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{_amount(m[2], m[3], m[4])}", text)
+    """Prices: "$3.50" -> "three dollars, fifty cents", "£2 million" -> "two million pounds", "5 €" -> "five euros"."""
+    text = _MONEY.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{_amount(m[2], m[3], m[4] or m[5])}", text)
     return _MONEY_AFTER.sub(lambda m: _amount(m[2], m[1], None), text)
 
 
@@ -233,13 +250,13 @@ def abbreviations(text: str) -> str:
 # --- numbers ---
 
 _ORDINAL = re.compile(rf"{_AT_NUMBER}({_NUMBER})(?:st|nd|rd|th)\b", re.ASCII | re.IGNORECASE)
-_DECADE = re.compile(r"(?<![\d.,])(?:(?<!\w)')?(?<!\d)(\d{1,4})'?s\b", re.ASCII)
+_DECADE = re.compile(r"(?:(?<!\w)')?(?<![\d.,])(\d{1,4})'?s\b", re.ASCII)
 _DIGIT_BESIDE_LETTER = re.compile(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=\d)", re.ASCII)
 _ANY_NUMBER = re.compile(_NUMBER, re.ASCII)
 
 
 def ordinals(text: str) -> str:
-    """ "21st" -> "twenty-first"."""
+    """Ordinals: "21st" -> "twenty-first"."""
     return _ORDINAL.sub(_ordinal, text)
 
 
@@ -249,7 +266,7 @@ def _ordinal(match: re.Match[str]) -> str:
 
 
 def decades(text: str) -> str:
-    """ "1990s" -> "nineteen nineties"."""
+    """Numbers in the plural: "1990s" -> "nineteen nineties"."""
     return _DECADE.sub(lambda m: _plural(numbers.spoken(m[1])), text)
 
 
@@ -260,7 +277,7 @@ def _plural(word: str) -> str:
 
 
 def digits_apart(text: str) -> str:
-    """ "5km" -> "5 km", "MP3" -> "MP 3"."""
+    """Numbers written onto a word: "5km" -> "5 km", "MP3" -> "MP 3"."""
     return _DIGIT_BESIDE_LETTER.sub(" ", text)
 
 
@@ -287,7 +304,7 @@ def shouting(text: str) -> str:
 
 
 def acronyms(text: str) -> str:
-    """ "NASA" -> "{N AE1 S AH0}", "U.S." -> "{Y UW1} {EH1 S}": as the dictionary has it, else letter by letter."""
+    """Capitals: "NASA" -> "{N AE1 S AH0}", "U.S." -> "{Y UW1} {EH1 S}"; what is not in the dictionary is spelled."""
     return _ACRONYM.sub(lambda m: _initials(m[1], m[2]) if m[1] else _capitals(m[3], m[4] or ""), text)
 
 
@@ -298,11 +315,12 @@ def _initials(letters: str, end_of_text: str | None) -> str:
 
 def _capitals(word: str, ending: str) -> str:
     """A word in capitals; one of several pronunciations, or unknown and long, is an ordinary word."""
-    whole = pronunciations(word + ending)
-    if ending.lower() != "'s" and whole:
-        return f"{{{whole[0]}}}" if len(whole) == 1 else (word + ending).lower()
-    if ending == "s":
-        return _spell(word, plural=True)
+    if ending and ending != "'s":
+        known = pronunciations(word + ending)
+        if known:
+            return f"{{{known[0]}}}" if len(known) == 1 else (word + ending).lower()
+        if ending == "s":
+            return _spell(word, plural=True)
     known = pronunciations(word)
     if (len(known) > 1 and len(word) > 2) or (not known and len(word) > _LONGEST_SPELLED):
         return (word + ending).lower()
@@ -324,10 +342,10 @@ def _spell(letters: str, *, plural: bool = False) -> str:
 RULES: tuple[Callable[[str], str], ...] = (
     shouting,
     bare_fractions,
+    meridiem,
     ranges,
     minus,
     hyphens,
-    meridiem,
     clock,
     money,
     signs,

@@ -60,10 +60,17 @@ class TextFrontend:
         return f"{before}{{{phones}}}{after}" if phones else token
 
     def _phones(self, word: str) -> str | None:
-        # The published models were trained with every possessive as its stem plus Z, "it's" alone excepted.
+        # The published models were trained with a possessive as its stem plus Z, "it's" alone excepted.
         if word[-2:].lower() == "'s" and word.lower() != "it's":
-            stem = self._phones(word[:-2])
-            return f"{stem} Z" if stem else None
+            stem = word[:-2]
+            if stem.lower() in heteronyms():
+                return None
+            phones = self._known(stem)
+            if phones:
+                return f"{phones} Z"
+        return self._known(word)
+
+    def _known(self, word: str) -> str | None:
         if word.lower() in heteronyms():
             return None
         known = pronunciations(word)

@@ -5,6 +5,7 @@ forty five"), ``formal`` has commas, "and" and hyphens ("twelve thousand, three 
 """
 
 import re
+from collections.abc import Callable
 
 _BELOW_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -13,7 +14,7 @@ _BELOW_TWENTY = (
 _TIMES_TEN = "zero ten twenty thirty forty fifty sixty seventy eighty ninety"
 _ONES = _BELOW_TWENTY.split()
 _TENS = _TIMES_TEN.split()
-_SCALES = ("", " thousand", " million", " billion", " trillion")
+_SCALES = ("", " thousand", " million", " billion", " trillion", " quadrillion", " quintillion")
 _ORDINALS = {
     "one": "first",
     "two": "second",
@@ -82,7 +83,7 @@ def year(n: int) -> str:
 
 
 def digits(text: str) -> str:
-    """ "1900" -> "one nine zero zero"."""
+    """Digit by digit: "1900" -> "one nine zero zero"."""
     return " ".join(_ONES[int(digit)] for digit in text)
 
 
@@ -97,18 +98,17 @@ def whole(text: str) -> int | None:
 def spoken(text: str) -> str:
     """Read a run of digits, commas and dots between digits: a year, a cardinal, a decimal, a list or a version."""
     head, *fractions = text.split(".")
+    if not fractions:
+        return _list(head, year)
     if len(fractions) == 1:
-        return f"{_spoken_whole(head)} point {digits(fractions[0].replace(',', ''))}"
-    return " point ".join(_spoken_whole(part) for part in (head, *fractions))
+        return f"{_list(head, cardinal)} point {digits(fractions[0].replace(',', ''))}"
+    return " point ".join(_list(part, cardinal) for part in (head, *fractions))
 
 
-def _spoken_whole(text: str) -> str:
-    n = whole(text)
-    if n is not None:
-        return cardinal(n) if "," in text else year(n)
-    return ", ".join(_spoken_part(part) for part in text.split(","))
-
-
-def _spoken_part(text: str) -> str:
-    n = whole(text)
-    return digits(text) if n is None else year(n)
+def _list(text: str, read: Callable[[int], str]) -> str:
+    """One number, grouped or not, or several between commas; those that are no whole number digit by digit."""
+    grouped = whole(text) if "," in text else None
+    if grouped is not None:
+        return cardinal(grouped)
+    values = ((part, whole(part)) for part in text.split(","))
+    return ", ".join(digits(part) if n is None else read(n) for part, n in values)

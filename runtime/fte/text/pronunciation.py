@@ -1,9 +1,10 @@
 """Pronunciations from CMUdict 0.7b, and the heteronyms whose pronunciation the dictionary cannot decide.
 
 The dictionary is one zlib-compressed blob of sorted lines, WORD TAB phones [TAB phones ...], each phone one byte: it
-loads in milliseconds and is searched where it lies. ``_build_dictionary.py`` writes it.
+loads in about 20 ms, at the first lookup, and is searched by bisection. ``_build_dictionary.py`` writes it.
 """
 
+import bisect
 import functools
 import zlib
 from pathlib import Path
@@ -22,7 +23,11 @@ def pronunciations(word: str) -> tuple[str, ...]:
     """All pronunciations of ``word`` in the dictionary's order, each a string of phones: "HH AW1 S"; () if unknown."""
     if not word.isascii():
         return ()
-    return _search(_dictionary(), word.upper().encode("ascii"))
+    lines, head = _lines(), word.upper().encode("ascii") + b"\t"
+    i = bisect.bisect_left(lines, head)
+    if i == len(lines) or not lines[i].startswith(head):
+        return ()
+    return tuple(" ".join(ARPABET[byte - PHONE_BASE] for byte in each) for each in lines[i].split(b"\t")[1:])
 
 
 @functools.cache
@@ -32,22 +37,5 @@ def heteronyms() -> frozenset[str]:
 
 
 @functools.cache
-def _dictionary() -> bytes:
-    return zlib.decompress(DICTIONARY_FILE.read_bytes())
-
-
-def _search(lines: bytes, word: bytes) -> tuple[str, ...]:
-    """Bisect over the bytes: a probe falls into a line, which is compared by its word."""
-    low, high = 0, len(lines)
-    while low < high:
-        start = lines.rfind(b"\n", low, (low + high) // 2) + 1 or low
-        end = lines.find(b"\n", start, high)
-        end = high if end < 0 else end
-        found, *phones = lines[start:end].split(b"\t")
-        if found == word:
-            return tuple(" ".join(ARPABET[byte - PHONE_BASE] for byte in each) for each in phones)
-        if found < word:
-            low = end + 1
-        else:
-            high = start
-    return ()
+def _lines() -> list[bytes]:
+    return zlib.decompress(DICTIONARY_FILE.read_bytes()).split(b"\n")
