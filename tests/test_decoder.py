@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tolerances import assert_close
 
 from fte import noise
 from fte.bundle import Bundle
@@ -13,6 +12,7 @@ from fte.decoder import NEVER, Decoder, Traces, Utterance
 from fte.errors import RequestError
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_voice
+from tolerances import assert_close
 
 VARIANTS = {
     "two_flows": TINY_FLOWTRON,

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from tolerances import assert_close
 
 from fte.decoder import NEVER, Decoder, Utterance
 from fte.synthesizer import Synthesizer
 from fte.vocoder import exact_overlap
+from tolerances import assert_close
 
 INFERENCE = (
     "flowtron_two_flows",

@@ -4,15 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
-from tolerances import assert_close
 
+from conftest import GOLDEN
 from fte.errors import BundleError, RequestError
 from fte.synthesizer import Synthesizer
 from fte.vocoder import OVERLAP_FRAMES, Vocoder, exact_overlap
 from fte_export.checkpoint import read_waveglow
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import PUBLISHED_WAVEGLOW, TINY_FLOWTRON, random_voice
+from tolerances import assert_close
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """Flowtron in torch, inference only: the definition every exported form is verified against.
 
 Written after the paper (Valle et al. 2020) and the behaviour of the public implementation, over named arrays from
-`fte_export.checkpoint`. Plain rather than fast. Axes: B batch, N symbols, T frames, M mel, D memory, A attention, H hidden.
+`fte_export.checkpoint`. Plain rather than fast.
+Axes: B batch, N symbols, T frames, M mel, D memory, A attention, H hidden.
 """
 
 from collections.abc import Mapping

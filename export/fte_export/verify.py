@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fte.backends.base import Array, Backend, Graph
 from fte.bundle import FlowtronSizes
-from fte_export.flowtron import Flowtron, FlowState
+from fte_export.flowtron import FlowState, Flowtron
 from fte_export.graphs.builder import Precision
 from fte_export.waveglow import Waveglow
 from fte_export.writer import Voice, graph_file, precision_of
@@ -154,7 +154,11 @@ def _flow_steps(
     memory, mask = flowtron.encode(**_text_inputs(voice))
     batch, symbols = mask.shape
     weights = flowtron.projections(flow, memory)
-    constant = {"text_mask": mask.float(), "temperature": torch.full((batch, 1), _TEMPERATURE), "values": weights["value"]}
+    constant = {
+        "text_mask": mask.float(),
+        "temperature": torch.full((batch, 1), _TEMPERATURE),
+        "values": weights["value"],
+    }
     symbols_last = {"memory": memory} if sizes.cumulative_attention else {"keys": weights["key"]}
     constant |= {name: tensor.transpose(1, 2) for name, tensor in symbols_last.items()}
     state = flowtron.initial_state(batch, symbols)

@@ -28,7 +28,7 @@ class Waveglow:
         condition = condition.unfold(2, s.n_group, s.n_group).permute(0, 1, 3, 2).flatten(1, 2)
         entries = sum(1 for k in range(1, s.n_flows) if k % s.n_early_every == 0)
         remaining = s.n_group - entries * s.n_early_size
-        audio, *later = noise.transpose(1, 2).split([remaining] + [s.n_early_size] * entries, dim=1)
+        audio, *later = torch.split(noise.transpose(1, 2), [remaining] + [s.n_early_size] * entries, dim=1)
         for k in reversed(range(s.n_flows)):
             first, second = audio.chunk(2, dim=1)
             b, log_s = self._wn(k, first, condition).chunk(2, dim=1)
@@ -36,19 +36,22 @@ class Waveglow:
             audio = F.conv1d(audio, torch.linalg.inv(w[f"convinv.{k}.weight"].double()).float()[:, :, None])
             if k % s.n_early_every == 0 and k > 0:
                 audio = torch.cat([later.pop(0), audio], dim=1)
-        return audio.transpose(1, 2).flatten(1)
+        samples: Tensor = audio.transpose(1, 2).flatten(1)
+        return samples
 
     def _wn(self, k: int, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, c / 2, G) -> (B, c, G)."""
         s, w, n = self.sizes, self._weights, self.sizes.n_channels
         x = F.conv1d(x, w[f"WN.{k}.start.weight"], w[f"WN.{k}.start.bias"])
-        conditions = F.conv1d(condition, w[f"WN.{k}.cond_layer.weight"], w[f"WN.{k}.cond_layer.bias"]).split(2 * n, 1)
+        conditions = F.conv1d(condition, w[f"WN.{k}.cond_layer.weight"], w[f"WN.{k}.cond_layer.bias"])
+        conditions = conditions.reshape(len(condition), s.n_layers, 2 * n, -1)
         output = torch.zeros_like(x)
         for i in range(s.n_layers):
             key = f"WN.{k}.in_layers.{i}"
             dilation = 2**i
             padding = dilation * (s.kernel_size - 1) // 2
-            acts = F.conv1d(x, w[f"{key}.weight"], w[f"{key}.bias"], padding=padding, dilation=dilation) + conditions[i]
+            acts = F.conv1d(x, w[f"{key}.weight"], w[f"{key}.bias"], padding=padding, dilation=dilation)
+            acts = acts + conditions[:, i]
             acts = torch.tanh(acts[:, :n]) * torch.sigmoid(acts[:, n:])
             key = f"WN.{k}.res_skip_layers.{i}"
             res_skip = F.conv1d(acts, w[f"{key}.weight"], w[f"{key}.bias"])

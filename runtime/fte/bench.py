@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,7 @@ def measure(synthesizer: Synthesizer, options: BenchOptions) -> dict[str, Any]:
     return report
 
 
-def _measure_vocoder(
-    synthesizer: Synthesizer, mel: Any, options: BenchOptions, frame_seconds: float
-) -> dict[str, Any]:
+def _measure_vocoder(synthesizer: Synthesizer, mel: Any, options: BenchOptions, frame_seconds: float) -> dict[str, Any]:
     synthesizer.vocode(mel[:8])
     seconds = _median_seconds(lambda: synthesizer.vocode(mel), options.repeats)
     return {
@@ -119,21 +118,25 @@ def _median_seconds(call: Callable[[], object], repeats: int) -> float:
 def resident_mb() -> float:
     """Resident memory of this process now, MB."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            pages = int(file.read().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:  # not Linux
         return float("nan")
 
 
 def _machine() -> dict[str, Any]:
-    return {"system": platform.platform(), "cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     except OSError:
         return platform.processor() or "unknown"
 
@@ -159,8 +162,6 @@ def render(report: dict[str, Any]) -> Group:
         for name in ("frames", "ms a frame", "RTFX", "resident MB"):
             vocoder.add_column(name, justify="right")
         v = report["vocoder"]
-        vocoder.add_row(
-            str(v["frames"]), f"{v['ms_per_frame']:.3f}", f"{v['rtfx']:.2f}", f"{v['resident_mb']:.0f}"
-        )
+        vocoder.add_row(str(v["frames"]), f"{v['ms_per_frame']:.3f}", f"{v['rtfx']:.2f}", f"{v['resident_mb']:.0f}")
         parts.append(vocoder)
     return Group(*parts)

@@ -179,7 +179,12 @@ class _FlowRun:
     """One flow over one batch: the state that lives from its first frame to its last."""
 
     def __init__(
-        self, decoder: Decoder, flow: int, utterances: Sequence[Utterance], jobs: Sequence[_Job], encoded: dict[str, Array]
+        self,
+        decoder: Decoder,
+        flow: int,
+        utterances: Sequence[Utterance],
+        jobs: Sequence[_Job],
+        encoded: dict[str, Array],
     ) -> None:
         sizes = decoder.sizes
         self._flow, self._utterances = flow, utterances
@@ -245,7 +250,8 @@ class _FlowRun:
         for inputs in (self._constant, self._recurrent):
             inputs.update({name: array[going] for name, array in inputs.items()})
         self._timed = {name: array[:, going] for name, array in self._timed.items()}
-        return rows[going]
+        kept: Int64 = rows[going]
+        return kept
 
     def finish(self, traces: Traces) -> list[Float32]:
         """Give attention and gate to ``traces``; return the mel of every utterance (T, M) in playing order."""

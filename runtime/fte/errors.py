@@ -1,8 +1,8 @@
-"""The errors a user of fte can meet: each is one sentence that says what was given, what was expected and what to do."""
+"""The errors a user of fte can meet: one sentence each, with what was given, what was expected and what to do."""
 
 
 class FteError(Exception):
-    """Base of every error raised for a reason outside the program; the command line prints it and exits with status 2."""
+    """Base of every error whose reason lies outside the program; the command line exits with status 2."""
 
 
 class CheckpointError(FteError):

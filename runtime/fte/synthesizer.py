@@ -166,7 +166,7 @@ class Synthesizer:
         self, text_ids: Sequence[Sequence[int] | Array], z: Sequence[Float32], **options: Any
     ) -> list[Decoded]: ...
 
-    def decode(
+    def decode(  # type: ignore[misc]  # the overloads hide the options, which the signature below spells out
         self,
         text_ids: Any,
         z: Any,
@@ -238,7 +238,9 @@ class Synthesizer:
             return griffin_lim(mel, seed=seed)
         vocoder = self.vocoder
         check_mel(mel, vocoder.sizes.n_mels)
-        rows = vocoder.noise_rows(seed, request) if noise is None else given_noise(self._noise_by_frame(noise, len(mel)))
+        rows = (
+            vocoder.noise_rows(seed, request) if noise is None else given_noise(self._noise_by_frame(noise, len(mel)))
+        )
         samples = vocoder.vocode(mel, rows, sigma=sigma, chunk=chunk, overlap=overlap)
         return samples if denoiser == 0 else denoise(samples, vocoder.bias_spectrum(), denoiser)
 
@@ -248,7 +250,8 @@ class Synthesizer:
         values = _array(noise, np.float32, "noise")
         if values.shape != expected:
             raise RequestError(f"noise has shape {values.shape}: give (groups, group size) = {expected}")
-        return values.reshape(frames, vocoder.hop)
+        by_frame: Float32 = values.reshape(frames, vocoder.hop)
+        return by_frame
 
     def synthesize(self, text: str, **options: Any) -> Speech:
         """Speak one text; options are the fields of `Request`."""
@@ -291,7 +294,8 @@ class Synthesizer:
         sizes = self.manifest.flowtron
         rows = noise.normal((frames, sizes.n_mels), seed=request.seed, request=request.request, stream="prior")
         backward = sizes.n_flows % 2 == 0
-        return np.float32(request.sigma) * (rows[::-1] if backward else rows)
+        z: Float32 = np.float32(request.sigma) * (rows[::-1] if backward else rows)
+        return z
 
     def _speech(self, request: Request, utterance: Utterance, decoded: Decoded) -> Speech:
         samples = self.vocode(
@@ -303,9 +307,7 @@ class Synthesizer:
         )
         symbols = tuple(self.manifest.symbols[i] for i in utterance.text_ids)
         ended_early = len(decoded.mel) < len(utterance.z)
-        return Speech(
-            samples, self.sample_rate, decoded.mel, decoded.attention, decoded.gate, symbols, not ended_early
-        )
+        return Speech(samples, self.sample_rate, decoded.mel, decoded.attention, decoded.gate, symbols, not ended_early)
 
 
 def _spread(value: Any, count: int) -> Sequence[Any]:

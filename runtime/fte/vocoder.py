@@ -29,7 +29,7 @@ NoiseRows = Callable[[int, int], Float32]
 
 def exact_overlap(sizes: WaveglowSizes) -> int:
     """Frames of context on each side with which chunks are exactly the whole: the receptive field of all flows."""
-    groups = sizes.n_flows * (2**sizes.n_layers - 1) * (sizes.kernel_size // 2)
+    groups = int(sizes.n_flows * (2**sizes.n_layers - 1) * (sizes.kernel_size // 2))
     return -(-groups * sizes.n_group // sizes.upsample_stride)
 
 

@@ -6,6 +6,7 @@ The mathematics is that of Flowtron (Valle et al. 2020) as its public implementa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -142,7 +143,9 @@ def flow_graph(
     attention_inputs = _AttentionInputs(b, sizes, guided)
 
     previous, *recurrent = b.split(state, [m] + [h] * (2 * (1 + n_layers)))
-    query_hidden, query_cell = _lstm_cell(b, previous, recurrent[0], recurrent[1], arrays, f"{key}.attention_lstm", 0, h)
+    query_hidden, query_cell = _lstm_cell(
+        b, previous, recurrent[0], recurrent[1], arrays, f"{key}.attention_lstm", 0, h
+    )
     context, attention = attention_inputs.attend(query_hidden, arrays, key)
     decoder_input = b.op("Concat", query_hidden, context, axis=1)
 
@@ -309,8 +312,8 @@ def posterior_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -
     Inputs: text_ids, text_lengths, speaker_ids, mel, mel_lengths (B), temperature (B, 1), prior (B, T, N) in playing
     order (ones for none; without effect in cumulative attention, as in the public implementation) and, with cumulative
     attention, neighbour_mask (B, N): what the second convolution over the alignment sees of the padding, the text mask
-    for results that do not depend on the batch, ones for those of the public implementation. log_s, attention and gate are in each flow's own order of frames: a backward flow's
-    row 0 belongs to the utterance's last frame.
+    for results that do not depend on the batch, ones for those of the public implementation.
+    log_s, attention and gate are in each flow's own order of frames: a backward flow's row 0 belongs to the utterance's last frame.
     """
     b = GraphBuilder("posterior", weights)
     memory, mask, _ = _encode(b, arrays, sizes)
@@ -420,7 +423,7 @@ def _scan_attention(
 
     initial = [_zero_alignment(b, text.bias)] if cumulative else []
     outputs = [b.fresh("scan") for _ in range(len(initial) + 1)]
-    attributes = {"num_scan_inputs": 2, "scan_input_axes": [1, 1], "scan_output_axes": [1]}
+    attributes: dict[str, Any] = {"num_scan_inputs": 2, "scan_input_axes": [1, 1], "scan_output_axes": [1]}
     b.nodes.append(
         helper.make_node("Scan", [*initial, queries, prior], outputs, name=outputs[-1], body=body.graph(), **attributes)
     )

@@ -19,9 +19,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 Quantized = tuple[str, str, str]
 
 
-def vocoder_graph(
-    arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision
-) -> onnx.ModelProto:
+def vocoder_graph(arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision) -> onnx.ModelProto:
     """mel (B, T, M) and noise (B, G, group) -> audio (B, T * hop).
 
     noise is already multiplied by sigma; its channels stand in the order in which the flows use them: first those
