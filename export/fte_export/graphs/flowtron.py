@@ -313,7 +313,7 @@ def posterior_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -
     order (ones for none; without effect in cumulative attention, as in the public implementation) and, with cumulative
     attention, neighbour_mask (B, N): what the second convolution over the alignment sees of the padding, the text mask
     for results that do not depend on the batch, ones for those of the public implementation.
-    log_s, attention and gate are in each flow's own order of frames: a backward flow's row 0 belongs to the utterance's last frame.
+    log_s, attention and gate are in each flow's own order of frames: row 0 of a backward flow is the last frame.
     """
     b = GraphBuilder("posterior", weights)
     memory, mask, _ = _encode(b, arrays, sizes)
