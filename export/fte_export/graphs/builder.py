@@ -178,6 +178,22 @@ class GraphBuilder:
         """A builder for the body of a Scan of this graph; it may name this graph's values and shares its constants."""
         return GraphBuilder(name, self.weights, self.precision, prefix=f"{self.prefix}{name}.", parent=self)
 
+    def scan(self, body: "GraphBuilder", scanned: Sequence[str], *, states: Sequence[str] = (), axis: int) -> list[str]:
+        """Run ``body`` once for each slice along ``axis`` of the scanned values.
+
+        The body's inputs are the states, then the slices; its outputs the next states, then what is stacked along
+        ``axis``. Returns the final states and the stacked outputs.
+        """
+        names = [self.fresh("scan") for _ in body.outputs]
+        attributes: dict[str, Any] = {
+            "body": body.graph(),
+            "num_scan_inputs": len(scanned),
+            "scan_input_axes": [axis] * len(scanned),
+            "scan_output_axes": [axis] * (len(names) - len(states)),
+        }
+        self.nodes.append(helper.make_node("Scan", [*states, *scanned], names, name=names[0], **attributes))
+        return names
+
     def graph(self) -> onnx.GraphProto:
         """The graph alone, as the body of a Scan needs it."""
         return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)

@@ -6,12 +6,10 @@ The mathematics is that of Flowtron (Valle et al. 2020) as its public implementa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from fte_export.checkpoint import FlowtronSizes
 from fte_export.graphs.builder import GraphBuilder, Precision, WeightFile
@@ -422,12 +420,7 @@ def _scan_attention(
     body.output(weights, body.prefix + "weights", np.float32, ["B", "N"])
 
     initial = [_zero_alignment(b, text.bias)] if cumulative else []
-    outputs = [b.fresh("scan") for _ in range(len(initial) + 1)]
-    attributes: dict[str, Any] = {"num_scan_inputs": 2, "scan_input_axes": [1, 1], "scan_output_axes": [1]}
-    b.nodes.append(
-        helper.make_node("Scan", [*initial, queries, prior], outputs, name=outputs[-1], body=body.graph(), **attributes)
-    )
-    return outputs[-1]
+    return b.scan(body, [queries, prior], states=initial, axis=1)[-1]
 
 
 def _zero_alignment(b: GraphBuilder, bias: str) -> str:

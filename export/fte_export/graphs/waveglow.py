@@ -2,7 +2,8 @@
 
 Axes: B batch, T mel frames, M mel channels, G groups of samples (T * hop / group size), C channels of a WN.
 Everything runs over (B, G, C), channels last: a dilated convolution is one product over its shifted inputs side by
-side, which measured faster than convolutions (docs/log.md).
+side, and each layer of a WN runs over tiles of time that stay in the cache, both because they measured faster
+(docs/log.md).
 The mathematics is that of WaveGlow (Prenger et al. 2018) as its public implementation computes it.
 """
 
@@ -19,23 +20,69 @@ Arrays = Mapping[str, NDArray[np.float32]]
 Quantized = tuple[str, str, str]
 
 
-def vocoder_graph(arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision) -> onnx.ModelProto:
+TILE_FRAMES = 32
+"""Mel frames that a layer computes at once."""
+
+
+def vocoder_graph(
+    arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision
+) -> onnx.ModelProto:
     """mel (B, T, M) and noise (B, G, group) -> audio (B, T * hop).
 
     noise is already multiplied by sigma; its channels stand in the order in which the flows use them: first those
-    that all flows transform, then each pair that enters later.
+    that all flows transform, then each pair that enters later. Inside, T is filled up to whole tiles.
     """
     b = GraphBuilder("vocoder", weights, precision)
     mel = b.input("mel", np.float32, ["B", "T", sizes.n_mels])
     noise = b.input("noise", np.float32, ["B", "G", sizes.n_group])
-    condition = _Features(b, _upsample(b, mel, arrays, sizes))
-    audio, *later = _split_noise(b, noise, sizes)
+    tiles = _Tiles(b, mel, noise, sizes)
+    condition = _Condition(b, _upsample(b, tiles.fill(mel, TILE_FRAMES), arrays, sizes), tiles)
+    audio, *later = _split_noise(b, tiles.fill(noise, tiles.groups), sizes)
     for k in reversed(range(sizes.n_flows)):
-        audio = _inverse_flow(b, audio, condition, arrays, sizes, k)
+        audio = _inverse_flow(b, audio, condition, tiles, arrays, sizes, k)
         if k % sizes.n_early_every == 0 and k > 0:
             audio = b.op("Concat", later.pop(0), audio, axis=2)
-    b.output(b.op("Reshape", audio, b.ints(0, -1)), "audio", np.float32, ["B", "samples"])
+    samples = b.op("Reshape", b.op("Slice", audio, b.ints(0), tiles.valid, b.ints(1)), b.ints(0, -1))
+    b.output(samples, "audio", np.float32, ["B", "samples"])
     return b.model()
+
+
+class _Tiles:
+    """The division of time into tiles of equal length, the last of which may be partly filled."""
+
+    def __init__(self, b: GraphBuilder, mel: str, noise: str, sizes: WaveglowSizes) -> None:
+        self._b = b
+        self.groups = TILE_FRAMES * sizes.upsample_stride // sizes.n_group
+        """Groups in a tile."""
+        self.valid = b.op("Shape", noise, start=1, end=2)
+        """G, as a vector of one."""
+        frames = b.op("Shape", mel, start=1, end=2)
+        count = b.op("Div", b.op("Add", frames, b.ints(TILE_FRAMES - 1)), b.ints(TILE_FRAMES))
+        self._count = count
+        indices = b.op("Range", b.constant(np.int64(0)), b.op("Squeeze", count), b.constant(np.int64(1)))
+        self.starts = b.op("Reshape", b.op("Mul", indices, b.ints(self.groups)), b.ints(1, -1, 1))
+        """First group of each tile: (1, tiles, 1)."""
+        positions = b.op("Add", self.starts, b.constant(np.arange(self.groups)[None, None]))
+        valid = b.op("Cast", b.op("Less", positions, self.valid), to=1)
+        self.mask = b.op("Unsqueeze", valid, b.ints(3))
+        """1 where a group exists, 0 where the last tile is filled up: (1, tiles, groups, 1)."""
+
+    def fill(self, x: str, tile: int) -> str:
+        """x (B, T, C) with zeros at the end up to whole tiles of ``tile`` steps."""
+        b = self._b
+        missing = b.op("Sub", b.op("Mul", self._count, b.ints(tile)), b.op("Shape", x, start=1, end=2))
+        return b.op("Pad", x, b.op("Concat", b.ints(0, 0, 0, 0), missing, b.ints(0), axis=0), b.scalar(0))
+
+    def cut(self, x: str) -> str:
+        """x (B, tiles * groups, C) -> (B, tiles, groups, C)."""
+        channels = self._b.op("Shape", x, start=2, end=3)
+        shape = self._b.op("Concat", self._b.ints(0, -1, self.groups), channels, axis=0)
+        return self._b.op("Reshape", x, shape)
+
+    def join(self, x: str) -> str:
+        """(B, tiles, groups, C) -> (B, tiles * groups, C)."""
+        channels = self._b.op("Shape", x, start=3, end=4)
+        return self._b.op("Reshape", x, self._b.op("Concat", self._b.ints(0, -1), channels, axis=0))
 
 
 def _split_noise(b: GraphBuilder, noise: str, sizes: WaveglowSizes) -> list[str]:
@@ -75,98 +122,149 @@ def _shifted(b: GraphBuilder, x: str, zero: str, delays: list[int]) -> list[str]
     return views
 
 
-class _Features:
-    """A tensor that several products read, quantized at most once."""
+class _Condition:
+    """The conditioning of every layer in tiles (B, tiles, groups, M * group), in the form that its products read."""
 
-    def __init__(self, b: GraphBuilder, value: str) -> None:
-        self._b, self.value = b, value
-        self._quantized: Quantized | None = None
-        self._remainder: Quantized | None = None
-
-    @property
-    def quantized(self) -> Quantized:
-        if self._quantized is None:
-            self._quantized = self._b.quantize(self.value)
-        return self._quantized
-
-    @property
-    def remainder(self) -> Quantized:
-        """What quantization lost, quantized in its turn: both together carry about 16 bits."""
-        if self._remainder is None:
-            lost = self._b.op("Sub", self.value, self._b.op("DequantizeLinear", *self.quantized))
-            self._remainder = self._b.quantize(lost)
-        return self._remainder
+    def __init__(self, b: GraphBuilder, value: str, tiles: _Tiles) -> None:
+        self.scales: list[tuple[str, str]] = []
+        """In int8: scale and zero point of the values, and of what their quantization lost."""
+        if b.precision == "int8":
+            coarse, *scale = b.quantize(value)
+            lost = b.op("Sub", value, b.op("DequantizeLinear", coarse, *scale))
+            fine, *fine_scale = b.quantize(lost)
+            self.tiles = [tiles.cut(coarse), tiles.cut(fine)]
+            self.scales = [(scale[0], scale[1]), (fine_scale[0], fine_scale[1])]
+        else:
+            self.tiles = [tiles.cut(value)]
 
 
 def _inverse_flow(
-    b: GraphBuilder, audio: str, condition: _Features, arrays: Arrays, sizes: WaveglowSizes, k: int
+    b: GraphBuilder, audio: str, condition: _Condition, tiles: _Tiles, arrays: Arrays, sizes: WaveglowSizes, k: int
 ) -> str:
     """One flow backwards over audio (B, G, c): affine coupling, then the inverse 1x1 convolution, both in fp32."""
     mixing = arrays[f"convinv.{k}.weight"]
     half = len(mixing) // 2
     first, second = b.split(audio, [half, half], axis=2)
-    offset, negative_s = b.split(_wn(b, first, condition, arrays, sizes, k), [half, half], axis=2)
+    offset, negative_s = b.split(_wn(b, first, condition, tiles, arrays, sizes, k), [half, half], axis=2)
     second = b.op("Mul", b.op("Sub", second, offset), b.op("Exp", negative_s))
     inverse = np.linalg.inv(mixing.astype(np.float64)).astype(np.float32)
     return b.linear_fp32(b.op("Concat", first, second, axis=2), inverse, None, f"convinv.{k}.inverse")
 
 
-def _wn(b: GraphBuilder, x: str, condition: _Features, arrays: Arrays, sizes: WaveglowSizes, k: int) -> str:
+def _wn(
+    b: GraphBuilder, x: str, condition: _Condition, tiles: _Tiles, arrays: Arrays, sizes: WaveglowSizes, k: int
+) -> str:
     """WN: x (B, G, c / 2) -> [b, -s] (B, G, c)."""
     key = f"WN.{k}"
     x = b.linear_fp32(x, arrays[f"{key}.start.weight"][:, :, 0], arrays[f"{key}.start.bias"], f"{key}.start")
+    x = b.op("Mul", x, tiles.join(tiles.mask))
     skipped = ""
     for i in range(sizes.n_layers):
-        gated = _gated_layer(b, x, condition, arrays, sizes, key, i)
-        last = i == sizes.n_layers - 1
-        weight, bias = arrays[f"{key}.res_skip_layers.{i}.weight"][:, :, 0], arrays[f"{key}.res_skip_layers.{i}.bias"]
-        n = 0 if last else sizes.n_channels
-        features = _Features(b, gated)
-        if not last:
-            x = b.op("Add", x, _product(b, features, weight[:n], bias[:n], f"{key}.{i}.res"))
-        skip = _product(b, features, weight[n:], bias[n:], f"{key}.{i}.skip")
-        skipped = b.op("Add", skipped, skip) if skipped else skip
+        x, skipped = _layer(b, x, skipped, condition, tiles, arrays, sizes, key, i)
     weight, bias = arrays[f"{key}.end.weight"][:, :, 0], arrays[f"{key}.end.bias"]
     sign = np.ones(len(bias), np.float32)
     sign[len(bias) // 2 :] = -1
     return b.linear_fp32(skipped, weight * sign[:, None], bias * sign, f"{key}.end")
 
 
-def _product(
-    b: GraphBuilder, x: _Features, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str
-) -> str:
+def _layer(
+    b: GraphBuilder,
+    x: str,
+    skipped: str,
+    condition: _Condition,
+    tiles: _Tiles,
+    arrays: Arrays,
+    sizes: WaveglowSizes,
+    key: str,
+    i: int,
+) -> tuple[str, str]:
+    """Layer i of a WN, tile by tile: the next x ('' after the last layer) and the sum of what was skipped so far.
+
+    Beyond the last group x stays zero, as the padding of a convolution is.
+    """
+    n, last, reach = sizes.n_channels, i == sizes.n_layers - 1, 2**i * (sizes.kernel_size // 2)
+    source, scale = _padded_source(b, x, reach)
+    body = b.body(f"{key}.{i}")
+    start = body.op("Reshape", body.input(f"{body.prefix}start", np.int64, [1, 1]), b.ints(1))
+    mask = body.input(f"{body.prefix}mask", np.float32, [1, tiles.groups, 1])
+    parts = [
+        body.input(f"{body.prefix}condition_{j}", np.uint8 if scale else np.float32, ["B", tiles.groups, "C"])
+        for j in range(len(condition.tiles))
+    ]
+
+    def window(value: str, width: int) -> str:
+        return body.op("Slice", value, start, body.op("Add", start, b.ints(width)), b.ints(1))
+
+    gated = _gated_layer(
+        body, window(source, tiles.groups + 2 * reach), scale, parts, condition, tiles.groups, arrays, sizes, key, i
+    )
+    weight, bias = arrays[f"{key}.res_skip_layers.{i}.weight"][:, :, 0], arrays[f"{key}.res_skip_layers.{i}.bias"]
+    features = body.quantize(gated) if scale else gated
+    residual = 0 if last else n
+    if not last:
+        moved = body.op("Add", window(x, tiles.groups), _product(body, features, weight[:n], bias[:n], f"{key}.{i}.res"))
+        body.output(body.op("Mul", moved, mask), f"{body.prefix}x", np.float32, ["B", tiles.groups, n])
+    skip = _product(body, features, weight[residual:], bias[residual:], f"{key}.{i}.skip")
+    if skipped:
+        skip = body.op("Add", window(skipped, tiles.groups), skip)
+    body.output(skip, f"{body.prefix}skipped", np.float32, ["B", tiles.groups, n])
+    outputs = [tiles.join(stacked) for stacked in b.scan(body, [tiles.starts, tiles.mask, *condition.tiles], axis=1)]
+    return ("", outputs[0]) if last else (outputs[0], outputs[1])
+
+
+def _padded_source(b: GraphBuilder, x: str, reach: int) -> tuple[str, tuple[str, ...]]:
+    """What the dilated convolution reads, with ``reach`` zeros at both ends; in int8 also its scale and zero point."""
+    pads = b.ints(0, reach, 0, 0, reach, 0)
     if b.precision == "int8":
-        return b.linear_quantized(x.quantized, weight, bias, key)
-    return b.linear_fp32(x.value, weight, bias, key)
+        values, scale, zero = b.quantize(x)
+        return b.op("Pad", values, pads, zero), (scale, zero)
+    return b.op("Pad", x, pads, b.scalar(0)), ()
+
+
+def _product(
+    b: GraphBuilder, x: str | Quantized, weight: NDArray[np.float32], bias: NDArray[np.float32], key: str
+) -> str:
+    if isinstance(x, str):
+        return b.linear_fp32(x, weight, bias, key)
+    return b.linear_quantized(x, weight, bias, key)
 
 
 def _gated_layer(
-    b: GraphBuilder, x: str, condition: _Features, arrays: Arrays, sizes: WaveglowSizes, key: str, i: int
+    b: GraphBuilder,
+    window: str,
+    scale: tuple[str, ...],
+    parts: list[str],
+    condition: _Condition,
+    groups: int,
+    arrays: Arrays,
+    sizes: WaveglowSizes,
+    key: str,
+    i: int,
 ) -> str:
-    """tanh(first half) * sigmoid(second half) of dilated convolution plus conditioning: (B, G, C).
+    """tanh(first half) * sigmoid(second half) of dilated convolution plus conditioning: (B, groups, C).
 
     The halves are products of their own, so that no copy is needed to take them apart. In int8 the conditioning is
     quantized in two steps: it is the largest source of error by 10 dB, because one scale serves all its channels.
     """
     n, taps = sizes.n_channels, sizes.kernel_size
-    delays = [-(j - taps // 2) * 2**i for j in range(taps)]
+    shifted = [
+        b.op("Slice", window, b.ints(j * 2**i), b.ints(j * 2**i + groups), b.ints(1)) for j in range(taps)
+    ]
     weight = arrays[f"{key}.in_layers.{i}.weight"].transpose(0, 2, 1).reshape(2 * n, -1)
     condition_weight = arrays[f"{key}.cond_layer.weight"][2 * n * i : 2 * n * (i + 1), :, 0]
     bias = arrays[f"{key}.in_layers.{i}.bias"] + arrays[f"{key}.cond_layer.bias"][2 * n * i : 2 * n * (i + 1)]
     halves = {"tanh": slice(0, n), "sigmoid": slice(n, 2 * n)}
-    if b.precision == "int8":
-        values, scale, zero = b.quantize(x)
-        stacked = (b.op("Concat", *_shifted(b, values, zero, delays), axis=2), scale, zero)
-        sums = []
-        for name, part in halves.items():
-            own = b.linear_quantized(stacked, weight[part], None, f"{key}.{i}.{name}")
-            coarse, fine = (
-                b.linear_quantized(x, condition_weight[part], y, f"{key}.{i}.cond_{name}")
-                for x, y in ((condition.quantized, bias[part]), (condition.remainder, None))
-            )
-            sums.append(b.op("Add", b.op("Add", own, coarse), fine))
+    sums = []
+    if scale:
+        stacked = (b.op("Concat", *shifted, axis=2), scale[0], scale[1])
+        coarse, fine = ((part, *scales) for part, scales in zip(parts, condition.scales, strict=True))
+        for name, half in halves.items():
+            own = b.linear_quantized(stacked, weight[half], None, f"{key}.{i}.{name}")
+            of_coarse = b.linear_quantized(coarse, condition_weight[half], bias[half], f"{key}.{i}.cond_{name}")
+            of_fine = b.linear_quantized(fine, condition_weight[half], None, f"{key}.{i}.cond_{name}")
+            sums.append(b.op("Add", b.op("Add", own, of_coarse), of_fine))
     else:
-        stacked_fp32 = b.op("Concat", *_shifted(b, x, b.scalar(0), delays), condition.value, axis=2)
         joint = np.concatenate([weight, condition_weight], axis=1)
-        sums = [b.linear_fp32(stacked_fp32, joint[part], bias[part], f"{key}.{i}.{n}") for n, part in halves.items()]
+        inputs = b.op("Concat", *shifted, *parts, axis=2)
+        sums = [b.linear_fp32(inputs, joint[half], bias[half], f"{key}.{i}.{name}") for name, half in halves.items()]
     return b.op("Mul", b.op("Tanh", sums[0]), b.op("Sigmoid", sums[1]))
