@@ -13,6 +13,7 @@ from fte.backends.base import Array, Backend, Graph
 from fte.bundle import FlowtronSizes
 from fte_export.flowtron import FlowState, Flowtron
 from fte_export.graphs.builder import Precision
+from fte_export.graphs.waveglow import TILE_FRAMES
 from fte_export.waveglow import Waveglow
 from fte_export.writer import Voice, graph_file, precision_of
 
@@ -187,7 +188,7 @@ def _verify_vocoder(voice: Voice, precision: Precision, folder: Path, backend: B
     assert voice.waveglow is not None and voice.waveglow_sizes is not None
     sizes = voice.waveglow_sizes
     random = torch.Generator().manual_seed(_SEED)
-    frames = 8
+    frames = TILE_FRAMES + 5  # two tiles, the second not full
     # a mel lies between silence (log 1e-5 = -11.5) and loud speech (about 1)
     mel = -5 + 2 * torch.randn(1, frames, sizes.n_mels, generator=random)
     groups = frames * sizes.upsample_stride // sizes.n_group

@@ -16,8 +16,8 @@ from fte.bundle import Bundle, WaveglowSizes
 from fte.constants import LIMITS
 from fte.errors import RequestError
 
-CHUNK_FRAMES = 128
-"""Default frames of a chunk without its context."""
+CHUNK_FRAMES = 237
+"""Default frames of a chunk without its context: 256 with it."""
 OVERLAP_FRAMES = 8
 """Default frames of context on each side: the worst frame at a joint is then above 50 dB (docs/performance.md)."""
 _BIAS_FRAMES = 88

@@ -21,22 +21,20 @@ Quantized = tuple[str, str, str]
 
 
 TILE_FRAMES = 32
-"""Mel frames that a layer computes at once."""
+"""Mel frames that a layer computes at once, at most."""
 
 
-def vocoder_graph(
-    arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision
-) -> onnx.ModelProto:
+def vocoder_graph(arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, precision: Precision) -> onnx.ModelProto:
     """mel (B, T, M) and noise (B, G, group) -> audio (B, T * hop).
 
     noise is already multiplied by sigma; its channels stand in the order in which the flows use them: first those
-    that all flows transform, then each pair that enters later. Inside, T is filled up to whole tiles.
+    that all flows transform, then each pair that enters later.
     """
     b = GraphBuilder("vocoder", weights, precision)
     mel = b.input("mel", np.float32, ["B", "T", sizes.n_mels])
     noise = b.input("noise", np.float32, ["B", "G", sizes.n_group])
     tiles = _Tiles(b, mel, noise, sizes)
-    condition = _Condition(b, _upsample(b, tiles.fill(mel, TILE_FRAMES), arrays, sizes), tiles)
+    condition = _Condition(b, _upsample(b, tiles.fill(mel, tiles.frames), arrays, sizes), tiles)
     audio, *later = _split_noise(b, tiles.fill(noise, tiles.groups), sizes)
     for k in reversed(range(sizes.n_flows)):
         audio = _inverse_flow(b, audio, condition, tiles, arrays, sizes, k)
@@ -48,36 +46,41 @@ def vocoder_graph(
 
 
 class _Tiles:
-    """The division of time into tiles of equal length, the last of which may be partly filled."""
+    """The division of time into as few tiles of equal length as possible; the last may lack a few frames."""
 
     def __init__(self, b: GraphBuilder, mel: str, noise: str, sizes: WaveglowSizes) -> None:
         self._b = b
-        self.groups = TILE_FRAMES * sizes.upsample_stride // sizes.n_group
-        """Groups in a tile."""
         self.valid = b.op("Shape", noise, start=1, end=2)
-        """G, as a vector of one."""
-        frames = b.op("Shape", mel, start=1, end=2)
-        count = b.op("Div", b.op("Add", frames, b.ints(TILE_FRAMES - 1)), b.ints(TILE_FRAMES))
-        self._count = count
-        indices = b.op("Range", b.constant(np.int64(0)), b.op("Squeeze", count), b.constant(np.int64(1)))
-        self.starts = b.op("Reshape", b.op("Mul", indices, b.ints(self.groups)), b.ints(1, -1, 1))
+        """G; like every number here, a vector of one."""
+        total = b.op("Shape", mel, start=1, end=2)
+        self._count = self._quotient_up(total, b.ints(TILE_FRAMES))
+        self.frames = self._quotient_up(total, self._count)
+        """Frames in a tile."""
+        self.groups = b.op("Mul", self.frames, b.ints(sizes.upsample_stride // sizes.n_group))
+        """Groups in a tile."""
+        zero, one = b.constant(np.int64(0)), b.constant(np.int64(1))
+        indices = b.op("Range", zero, b.op("Squeeze", self._count), one)
+        self.starts = b.op("Reshape", b.op("Mul", indices, self.groups), b.ints(1, -1, 1))
         """First group of each tile: (1, tiles, 1)."""
-        positions = b.op("Add", self.starts, b.constant(np.arange(self.groups)[None, None]))
-        valid = b.op("Cast", b.op("Less", positions, self.valid), to=1)
-        self.mask = b.op("Unsqueeze", valid, b.ints(3))
+        positions = b.op("Add", self.starts, b.op("Range", zero, b.op("Squeeze", self.groups), one))
+        self.mask = b.op("Unsqueeze", b.op("Cast", b.op("Less", positions, self.valid), to=1), b.ints(3))
         """1 where a group exists, 0 where the last tile is filled up: (1, tiles, groups, 1)."""
 
-    def fill(self, x: str, tile: int) -> str:
+    def _quotient_up(self, dividend: str, divisor: str) -> str:
+        b = self._b
+        return b.op("Div", b.op("Sub", b.op("Add", dividend, divisor), b.ints(1)), divisor)
+
+    def fill(self, x: str, tile: str) -> str:
         """x (B, T, C) with zeros at the end up to whole tiles of ``tile`` steps."""
         b = self._b
-        missing = b.op("Sub", b.op("Mul", self._count, b.ints(tile)), b.op("Shape", x, start=1, end=2))
+        missing = b.op("Sub", b.op("Mul", self._count, tile), b.op("Shape", x, start=1, end=2))
         return b.op("Pad", x, b.op("Concat", b.ints(0, 0, 0, 0), missing, b.ints(0), axis=0), b.scalar(0))
 
     def cut(self, x: str) -> str:
         """x (B, tiles * groups, C) -> (B, tiles, groups, C)."""
-        channels = self._b.op("Shape", x, start=2, end=3)
-        shape = self._b.op("Concat", self._b.ints(0, -1, self.groups), channels, axis=0)
-        return self._b.op("Reshape", x, shape)
+        b = self._b
+        batch, channels = b.op("Shape", x, start=0, end=1), b.op("Shape", x, start=2, end=3)
+        return b.op("Reshape", x, b.op("Concat", batch, self._count, self.groups, channels, axis=0))
 
     def join(self, x: str) -> str:
         """(B, tiles, groups, C) -> (B, tiles * groups, C)."""
@@ -186,28 +189,28 @@ def _layer(
     source, scale = _padded_source(b, x, reach)
     body = b.body(f"{key}.{i}")
     start = body.op("Reshape", body.input(f"{body.prefix}start", np.int64, [1, 1]), b.ints(1))
-    mask = body.input(f"{body.prefix}mask", np.float32, [1, tiles.groups, 1])
+    mask = body.input(f"{body.prefix}mask", np.float32, [1, "tile", 1])
     parts = [
-        body.input(f"{body.prefix}condition_{j}", np.uint8 if scale else np.float32, ["B", tiles.groups, "C"])
+        body.input(f"{body.prefix}condition_{j}", np.uint8 if scale else np.float32, ["B", "tile", "C"])
         for j in range(len(condition.tiles))
     ]
 
-    def window(value: str, width: int) -> str:
-        return body.op("Slice", value, start, body.op("Add", start, b.ints(width)), b.ints(1))
+    end = body.op("Add", start, tiles.groups)
 
-    gated = _gated_layer(
-        body, window(source, tiles.groups + 2 * reach), scale, parts, condition, tiles.groups, arrays, sizes, key, i
-    )
+    def window(value: str, more: int = 0) -> str:
+        return body.op("Slice", value, start, body.op("Add", end, b.ints(more)) if more else end, b.ints(1))
+
+    gated = _gated_layer(body, window(source, 2 * reach), scale, parts, condition, tiles.groups, arrays, sizes, key, i)
     weight, bias = arrays[f"{key}.res_skip_layers.{i}.weight"][:, :, 0], arrays[f"{key}.res_skip_layers.{i}.bias"]
     features = body.quantize(gated) if scale else gated
     residual = 0 if last else n
     if not last:
-        moved = body.op("Add", window(x, tiles.groups), _product(body, features, weight[:n], bias[:n], f"{key}.{i}.res"))
-        body.output(body.op("Mul", moved, mask), f"{body.prefix}x", np.float32, ["B", tiles.groups, n])
+        moved = body.op("Add", window(x), _product(body, features, weight[:n], bias[:n], f"{key}.{i}.res"))
+        body.output(body.op("Mul", moved, mask), f"{body.prefix}x", np.float32, ["B", "tile", n])
     skip = _product(body, features, weight[residual:], bias[residual:], f"{key}.{i}.skip")
     if skipped:
-        skip = body.op("Add", window(skipped, tiles.groups), skip)
-    body.output(skip, f"{body.prefix}skipped", np.float32, ["B", tiles.groups, n])
+        skip = body.op("Add", window(skipped), skip)
+    body.output(skip, f"{body.prefix}skipped", np.float32, ["B", "tile", n])
     outputs = [tiles.join(stacked) for stacked in b.scan(body, [tiles.starts, tiles.mask, *condition.tiles], axis=1)]
     return ("", outputs[0]) if last else (outputs[0], outputs[1])
 
@@ -235,7 +238,7 @@ def _gated_layer(
     scale: tuple[str, ...],
     parts: list[str],
     condition: _Condition,
-    groups: int,
+    groups: str,
     arrays: Arrays,
     sizes: WaveglowSizes,
     key: str,
@@ -248,7 +251,7 @@ def _gated_layer(
     """
     n, taps = sizes.n_channels, sizes.kernel_size
     shifted = [
-        b.op("Slice", window, b.ints(j * 2**i), b.ints(j * 2**i + groups), b.ints(1)) for j in range(taps)
+        b.op("Slice", window, b.ints(j * 2**i), b.op("Add", groups, b.ints(j * 2**i)), b.ints(1)) for j in range(taps)
     ]
     weight = arrays[f"{key}.in_layers.{i}.weight"].transpose(0, 2, 1).reshape(2 * n, -1)
     condition_weight = arrays[f"{key}.cond_layer.weight"][2 * n * i : 2 * n * (i + 1), :, 0]
