@@ -1,13 +1,15 @@
 """`fte export` from beginning to end: read, write, verify, rename into place."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fte.backends import OnnxRuntimeBackend
-from fte.bundle import FileEntry, FlowtronSizes, roles_of
-from fte.errors import RequestError, VerificationError
+from fte.bundle import FileEntry, FlowtronSizes, foreign_files, name_fault, roles_of
+from fte.errors import BundleError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
 from fte_export.graphs.builder import Precision
@@ -67,11 +69,23 @@ def read_voice(options: ExportOptions, name: str) -> Voice:
     speakers = options.speaker_names or tuple(f"speaker_{i}" for i in range(flowtron.sizes.n_speakers))
     if len(speakers) != flowtron.sizes.n_speakers:
         raise RequestError(
-            f"{len(speakers)} speaker names were given and {options.flowtron} has {flowtron.sizes.n_speakers} speakers"
+            f"{len(speakers)} speaker names were given and {options.flowtron} has {flowtron.sizes.n_speakers} "
+            "speakers: give one name for each"
         )
-    if len(set(speakers)) != len(speakers):
-        raise RequestError("two speakers have the same name: give each its own")
-    return Voice(options.name or name, flowtron, waveglow, speakers)
+    voice = Voice(options.name or name, flowtron, waveglow, speakers)
+    _check_names(voice)
+    return voice
+
+
+def _check_names(voice: Voice) -> None:
+    """Raise RequestError for a name that no manifest takes."""
+    if repeated := [name for name, count in Counter(voice.speakers).items() if count > 1]:
+        raise RequestError(f"two speakers have the name {repeated[0]!r}: give each its own")
+    sources = [model.source_name for model in (voice.flowtron, voice.waveglow) if model is not None]
+    for what, names in (("voice", [voice.name]), ("speaker", voice.speakers), ("checkpoint", sources)):
+        for name in names:
+            if fault := name_fault(name):
+                raise RequestError(f"{name!a} cannot be the name of a {what}, {fault}: choose another name")
 
 
 def export_voice(options: ExportOptions, out: Path, progress: Progress) -> "list[Parity]":
@@ -80,13 +94,30 @@ def export_voice(options: ExportOptions, out: Path, progress: Progress) -> "list
     Raises CheckpointError, RequestError, and VerificationError when a graph is past its tolerance.
     """
     precisions = parse_precisions(options.precisions)
+    if options.overwrite:
+        _check_replaceable(out)
     with atomic_folder(out, overwrite=options.overwrite) as folder:
         progress("reading checkpoints", 0.0)
-        voice = read_voice(options, out.name)
+        voice = read_voice(options, Path(os.path.realpath(out)).name)
         write_files(voice, precisions, folder, progress)
         if not options.verify:
             return []
         return verify_files(voice, precisions, folder, progress)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise RequestError when ``out`` is a folder with anything in it but a bundle: replacing it would delete that."""
+    if not os.path.isdir(out):  # noqa: PTH112  (Path.is_dir raises OSError for a name that is too long)
+        return
+    try:
+        foreign = foreign_files(out)
+    except BundleError as error:
+        raise RequestError(f"{out} is not overwritten, for only bundles are: {error}") from error
+    if foreign:
+        shown = ", ".join(ascii(name) for name in foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise RequestError(
+            f"{out} is not overwritten, for it holds more than a bundle ({shown}): move that or choose another name"
+        )
 
 
 def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = PRECISIONS) -> None:
@@ -120,5 +151,8 @@ def verify_files(voice: Voice, precisions: Sequence[Precision], folder: Path, pr
         progress(f"verified {parity.graph}", _READ + _WRITE + (1 - _READ - _WRITE) * min(1.0, len(graphs) / roles))
     failed = [f"{p.graph} {p.output} (error {p.error:.2g}, SNR {p.snr_db:.1f} dB)" for p in results if not p.passed]
     if failed:
-        raise VerificationError(f"exported graphs differ from the checkpoint by more than they may: {', '.join(failed)}")
+        raise VerificationError(
+            f"exported graphs differ from the checkpoint by more than they may: {', '.join(failed)}; "
+            "choose another precision, and report it"
+        )
     return results

@@ -7,14 +7,16 @@ once, and `Bundle.file` hands a file out only after its SHA-256 was compared.
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fte.constants import FFT_SIZE, HOP, LIMITS, MEL_FMAX, MEL_FMIN, SAMPLE_RATE
 from fte.errors import BundleError
@@ -23,10 +25,18 @@ FORMAT = "fte-voice"
 VERSION = 1
 MANIFEST = "manifest.json"
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""Of files, roles, precisions and models: no folder, nothing hidden, nothing that a terminal or a shell acts on."""
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and halves of surrogate pairs: no text of a manifest has them."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIZE = 1 << 20
 """No size of a model (channels, symbols, speakers) is larger than this."""
+_MAX_PARTS = 64
+"""No model has more flows, and no flow more layers."""
+_MAX_FFT_SIZE = 1 << 16
+_MAX_FILE_BYTES = 1 << 40
+_FAULTS_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +176,9 @@ class Bundle:
         Raises BundleError: not a bundle, unknown version, or a sentence for every fault of the manifest.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise BundleError(f"{path} is not a voice bundle: there is no such folder")
-        file = path / MANIFEST
-        try:
-            with file.open("rb") as handle:
-                raw = handle.read(LIMITS.manifest_bytes + 1)
-        except OSError as error:
-            raise BundleError(f"{path} is not a voice bundle: its {MANIFEST} cannot be read") from error
-        if len(raw) > LIMITS.manifest_bytes:
-            raise BundleError(f"{file} is larger than {LIMITS.manifest_bytes} bytes, which no manifest is")
-        try:
-            data = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{file} is not valid JSON: the bundle is damaged, export it again") from error
-        return cls(path, parse_manifest(data, str(file)))
+        if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises OSError for a name that is too long)
+            raise BundleError(f"{path} is not a voice bundle: there is no such folder, give that of an exported voice")
+        return cls(path, parse_manifest(_read_manifest(path), str(path / MANIFEST)))
 
     def file(self, name: str) -> Path:
         """Path of the file ``name``, once its size and SHA-256 are those of the manifest (checked once)."""
@@ -190,7 +188,11 @@ class Bundle:
             return path
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"{self.path} lacks its file {name}: copy it again or export the voice again")
-        if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
+        try:
+            same = path.stat().st_size == entry.bytes and sha256_of(path) == entry.sha256
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        if not same:
             raise BundleError(f"{path} is not the file that was exported (its SHA-256 differs): export the voice again")
         self._checked.add(name)
         return path
@@ -245,97 +247,265 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def foreign_files(path: Path) -> list[str]:
+    """Names of what the folder ``path`` holds beside a bundle's own files; an empty folder holds nothing foreign.
+
+    The bundle need not be whole, nor of this version. Raises BundleError when a folder with something in it has no
+    manifest of a bundle, so that nobody replaces it by mistake.
+    """
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise BundleError(f"cannot read the folder {path}: {error.strerror or error}") from error
+    if not entries:
+        return []
+    data = _read_manifest(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise BundleError(f"{path} is not a voice bundle: its {MANIFEST} is of something else")
+    files = data.get("files")
+    own = {MANIFEST, *(files if isinstance(files, dict) else ())}
+    return [entry.name for entry in entries if entry.name not in own or entry.is_dir()]
+
+
+def _read_manifest(folder: Path) -> object:
+    """The JSON of a folder's manifest. Raises BundleError."""
+    file = folder / MANIFEST
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f"{folder} is not a voice bundle: it has no {MANIFEST}")
+    try:
+        with file.open("rb") as handle:
+            raw = handle.read(LIMITS.manifest_bytes + 1)
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error.strerror or error}") from error
+    if len(raw) > LIMITS.manifest_bytes:
+        raise BundleError(f"{file} is larger than {LIMITS.manifest_bytes} bytes, which no manifest is")
+    try:
+        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file} is not valid JSON ({error}): the bundle is damaged, export it again") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys all differ: readers disagree on which of two equal ones counts."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {_shown(key)} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def parse_manifest(data: object, where: str) -> Manifest:
     """A manifest from parsed JSON; ``where`` names it in errors. Raises BundleError listing every fault."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BundleError(f"{where} is not the manifest of a voice bundle (its format is not {FORMAT!r})")
+        raise BundleError(f"{where} is not the manifest of a voice bundle: its format is not {FORMAT!r}")
     if data.get("version") != VERSION:
         raise BundleError(
-            f"{where} has manifest version {data.get('version')!r} and this fte reads version {VERSION}: "
+            f"{where} has manifest version {_shown(data.get('version'))} and this fte reads version {VERSION}: "
             "use the fte that wrote it, or export the voice again"
         )
     faults: list[str] = []
     manifest = _parse(Manifest, data, "", faults)
-    if not faults:
-        faults += _inconsistencies(manifest)
     if faults:
-        raise BundleError(f"{where} is faulty: {'; '.join(faults[:50])}")
+        more = len(faults) - _FAULTS_SHOWN
+        listed = "; ".join([*faults[:_FAULTS_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+        raise BundleError(f"{where} is faulty, export the voice again: {listed}")
     return typing.cast(Manifest, manifest)
 
 
+_JSON_NAMES: Mapping[Any, str] = {
+    dict: "an object",
+    Mapping: "an object",
+    list: "a list",
+    tuple: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+}
+
+
 def _parse(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
-    """``value`` as an instance of the annotated type ``kind``; what does not fit is added to ``faults``."""
+    """``value`` as an instance of the annotated type ``kind``; None, and a line in ``faults``, where it is none.
+
+    What has parts comes back with None for the faulty ones, so that the others can still be compared.
+    """
     origin = typing.get_origin(kind)
     if isinstance(kind, types.UnionType):  # only X | None occurs
         inner = next(arg for arg in typing.get_args(kind) if arg is not type(None))
         return None if value is None else _parse(inner, value, where, faults)
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return _parse_dataclass(kind, value, where, faults)
     if origin is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_parse(item, v, f"{where}[{i}]", faults) for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         item = typing.get_args(kind)[1]
-        return {k: _parse(item, v, f"{where}.{k}", faults) for k, v in value.items()}
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if origin is None and type(value) is kind:
-        return value
-    faults.append(f"{where or 'the whole'} is {type(value).__name__}, not {getattr(origin or kind, '__name__', kind)}")
-    return None
-
-
-def _parse_dataclass(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
-    if not isinstance(value, dict):
-        faults.append(f"{where or 'the whole'} is not an object")
+        faults += [f"{where} has {_shown(k)}, which is not a plain name" for k in value if not _PLAIN_NAME.fullmatch(k)]
+        return {k: _parse(item, v, f"{where}.{_plain(k)}", faults) for k, v in value.items()}
+    if fault := _scalar_fault(kind, value):
+        faults.append(f"{where} is {fault}")
         return None
+    return kind(value)
+
+
+def _scalar_fault(kind: Any, value: Any) -> str:
+    """What is wrong with ``value`` as a text, number or truth value, or nothing."""
+    if kind is float and type(value) in (int, float):
+        return "" if abs(value) < _MAX_SIZE else f"{_shown(value)}, which no frequency is"
+    if type(value) is not kind:
+        expected = _JSON_NAMES.get(typing.get_origin(kind) or kind, "an object")
+        return f"{_JSON_NAMES.get(type(value), type(value).__name__)} and should be {expected}"
+    if kind is str and _UNSHOWABLE.search(value):
+        return f"{_shown(value)}, which has characters that cannot be shown"
+    return ""
+
+
+def _parse_dataclass(kind: Any, value: dict[str, Any], where: str, faults: list[str]) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     dot = f"{where}." if where else ""
-    faults += [f"{dot}{name} is unknown" for name in value if name not in fields]
+    faults += [f"{dot}{_plain(name)} is unknown" for name in value if name not in fields]
     required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in value]
     faults += [f"{dot}{name} is missing" for name in missing]
-    parsed = {n: _parse(hints[n], v, f"{dot}{n}", faults) for n, v in value.items() if n in fields}
-    return None if missing else kind(**parsed)
+    known = {n: _parse(hints[n], v, f"{dot}{n}", faults) for n, v in value.items() if n in fields}
+    instance = kind(**dict.fromkeys(missing), **known)
+    if kind in _RULES:
+        faults += _RULES[kind](instance, dot)
+    return instance
 
 
-def _inconsistencies(manifest: Manifest) -> Iterable[str]:
-    """What a well-formed manifest may still have wrong."""
-    for model, sizes in (("flowtron", manifest.flowtron), ("waveglow", manifest.waveglow)):
-        for f in dataclasses.fields(sizes) if sizes else ():
-            value = getattr(sizes, f.name)
-            if type(value) is int and not 1 <= value <= _MAX_SIZE:
-                yield f"{model}.{f.name} is {value}, outside 1..{_MAX_SIZE}"
-    if len(manifest.symbols) != manifest.flowtron.n_text:
-        yield f"symbols has {len(manifest.symbols)} entries and the model {manifest.flowtron.n_text}"
-    if len(manifest.speakers) != manifest.flowtron.n_speakers:
-        yield f"speakers has {len(manifest.speakers)} entries and the model {manifest.flowtron.n_speakers}"
-    if manifest.waveglow and manifest.waveglow.n_mels != manifest.flowtron.n_mels:
-        yield f"waveglow has {manifest.waveglow.n_mels} mel channels and flowtron {manifest.flowtron.n_mels}"
-    if manifest.waveglow and manifest.waveglow.upsample_stride != manifest.audio.hop:
-        yield f"waveglow's stride is {manifest.waveglow.upsample_stride} and the hop {manifest.audio.hop}"
-    audio = manifest.audio
-    if not (0 < audio.hop <= audio.fft_size <= 1 << 16 and 1000 <= audio.sample_rate <= 192_000):
-        yield f"audio is out of range: {audio}"
-    for name, entry in manifest.files.items():
-        if not _FILE_NAME.fullmatch(name):
-            yield f"{name!r} is not a plain file name"
-        if not _SHA256.fullmatch(entry.sha256) or entry.bytes < 0:
-            yield f"the hash or size of {name} is malformed"
-    for model, source in manifest.sources.items():
-        if not _SHA256.fullmatch(source.sha256):
-            yield f"the hash of source {model} is malformed"
-    yield from _graph_inconsistencies(manifest)
+def _shown(value: object) -> str:
+    """A value of unknown length and content in a few characters that any terminal can show."""
+    if isinstance(value, dict | list) or (isinstance(value, int) and abs(value) >= 1 << 64):
+        return f"{_JSON_NAMES[type(value)]} too long to show"
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _graph_inconsistencies(manifest: Manifest) -> Iterable[str]:
+def _plain(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else _shown(name)
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with a name of a voice, a speaker or a source, or nothing."""
+    if not name.strip():
+        return "it is empty"
+    return "it has characters that cannot be shown" if _UNSHOWABLE.search(name) else ""
+
+
+# What well-formed values may still have wrong. Fields in which a fault was found already are None, as are their parts.
+
+
+def _outside(dot: str, name: str, value: int | None, least: int, most: int) -> Iterable[str]:
+    if value is not None and not least <= value <= most:
+        yield f"{dot}{name} is {_shown(value)}, outside {least}..{most}"
+
+
+def _wrong_sizes(sizes: FlowtronSizes | WaveglowSizes, dot: str) -> Iterable[str]:
+    for f in dataclasses.fields(sizes):
+        if f.type is int:
+            most = _MAX_PARTS if f.name in ("n_flows", "n_layers", "n_lstm_layers") else _MAX_SIZE
+            yield from _outside(dot, f.name, getattr(sizes, f.name), 1, most)
+
+
+def _wrong_waveglow(sizes: WaveglowSizes, dot: str) -> Iterable[str]:
+    faults = list(_wrong_sizes(sizes, dot))
+    yield from faults
+    if faults or None in dataclasses.astuple(sizes):
+        return
+    last = sizes.n_group - (sizes.n_flows - 1) // sizes.n_early_every * sizes.n_early_size
+    if last < 2 or last % 2 or sizes.n_group % 2:
+        yield f"{dot}n_group is {sizes.n_group}, of which {last} are left to the last flow, and both should be even"
+    if sizes.upsample_stride % sizes.n_group:
+        yield f"{dot}upsample_stride is {sizes.upsample_stride}, not a multiple of n_group, {sizes.n_group}"
+    if sizes.upsample_kernel < sizes.upsample_stride:
+        yield f"{dot}upsample_kernel is {sizes.upsample_kernel}, less than upsample_stride, {sizes.upsample_stride}"
+
+
+def _wrong_audio(audio: AudioFormat, dot: str) -> Iterable[str]:
+    yield from _outside(dot, "sample_rate", audio.sample_rate, 1000, 192_000)
+    yield from _outside(dot, "fft_size", audio.fft_size, 1, _MAX_FFT_SIZE)
+    yield from _outside(dot, "hop", audio.hop, 1, min(audio.fft_size or _MAX_FFT_SIZE, _MAX_FFT_SIZE))
+    edges = (0, audio.mel_fmin, audio.mel_fmax, (audio.sample_rate or 0) / 2)
+    if None not in (*edges, audio.sample_rate) and not 0 <= edges[1] < edges[2] <= edges[3]:
+        yield f"{dot}mel_fmin and {dot}mel_fmax are {edges[1]:g} and {edges[2]:g}, not two edges from 0 to {edges[3]:g}"
+
+
+def _wrong_file(entry: FileEntry, dot: str) -> Iterable[str]:
+    yield from _outside(dot, "bytes", entry.bytes, 0, _MAX_FILE_BYTES)
+    yield from _wrong_hash(entry, dot)
+
+
+def _wrong_hash(entry: FileEntry | Source, dot: str) -> Iterable[str]:
+    if entry.sha256 is not None and not _SHA256.fullmatch(entry.sha256):
+        yield f"{dot}sha256 is {_shown(entry.sha256)}, not 64 hexadecimal digits"
+
+
+def _wrong_manifest(manifest: Manifest, _dot: str) -> Iterable[str]:
+    """What contradicts something else in the manifest."""
+    symbols, speakers = (None if part is None else len(part) for part in (manifest.symbols, manifest.speakers))
+    flowtron, waveglow = manifest.flowtron, manifest.waveglow
+    if flowtron:
+        yield from _differ("symbols has", symbols, "entries and flowtron.n_text is", flowtron.n_text)
+        yield from _differ("speakers has", speakers, "entries and flowtron.n_speakers is", flowtron.n_speakers)
+    if flowtron and waveglow:
+        yield from _differ("waveglow.n_mels is", waveglow.n_mels, "and flowtron.n_mels is", flowtron.n_mels)
+    if waveglow and manifest.audio:
+        yield from _differ(
+            "waveglow.upsample_stride is", waveglow.upsample_stride, "and audio.hop is", manifest.audio.hop
+        )
+    for name, count in Counter(manifest.speakers or ()).items():
+        if count > 1 and name is not None:
+            yield f"speakers has {_shown(name)} {count} times"
+    if manifest.sources is not None:
+        models = {"flowtron": flowtron, "waveglow": waveglow}
+        yield from (
+            f"sources lacks {model}" for model, sizes in models.items() if sizes and model not in manifest.sources
+        )
+    yield from _wrong_graphs(manifest)
+
+
+def _differ(one: str, a: int | None, other: str, b: int | None) -> Iterable[str]:
+    if a is not None and b is not None and a != b:
+        yield f"{one} {_shown(a)} {other} {_shown(b)}"
+
+
+def _wrong_graphs(manifest: Manifest) -> Iterable[str]:
+    if manifest.graphs is None:
+        return
     if not manifest.graphs:
         yield "graphs is empty"
+    roles: list[str] = []
+    if manifest.flowtron and manifest.flowtron.n_flows in range(1, _MAX_PARTS + 1):
+        roles = roles_of(manifest.flowtron, manifest.waveglow)
     for precision, graphs in manifest.graphs.items():
-        for role in roles_of(manifest.flowtron, manifest.waveglow):
-            if role not in graphs:
-                yield f"graphs.{precision} lacks {role}"
-        for role, name in graphs.items():
-            if name not in manifest.files:
-                yield f"graphs.{precision}.{role} names {name}, which is not among the files"
+        where = f"graphs.{_plain(precision)}"
+        yield from (f"{where} lacks {role}" for role in roles if role not in (graphs or roles))
+        for role, name in (graphs or {}).items():
+            yield from _wrong_graph(f"{where}.{_plain(role)}", role, name, manifest.files)
+
+
+def _wrong_graph(where: str, role: str, name: str | None, files: Mapping[str, FileEntry] | None) -> Iterable[str]:
+    if name is None or files is None:
+        return
+    if name not in files:
+        yield f"{where} names {_plain(name)}, which is not among the files"
+    elif files[name] and files[name].role not in (role, None):
+        yield f"{where} names {_plain(name)}, whose role is {_plain(files[name].role)}"
+
+
+_RULES: Mapping[type, Callable[[Any, str], Iterable[str]]] = {
+    FlowtronSizes: _wrong_sizes,
+    WaveglowSizes: _wrong_waveglow,
+    AudioFormat: _wrong_audio,
+    FileEntry: _wrong_file,
+    Source: _wrong_hash,
+    Manifest: _wrong_manifest,
+}
