@@ -486,9 +486,11 @@ def _wrong_graphs(manifest: Manifest) -> Iterable[str]:
     if manifest.flowtron and manifest.flowtron.n_flows in range(1, _MAX_PARTS + 1):
         roles = roles_of(manifest.flowtron, manifest.waveglow)
     for precision, graphs in manifest.graphs.items():
+        if graphs is None:
+            continue
         where = f"graphs.{_plain(precision)}"
-        yield from (f"{where} lacks {role}" for role in roles if role not in (graphs or roles))
-        for role, name in (graphs or {}).items():
+        yield from (f"{where} lacks {role}" for role in roles if role not in graphs)
+        for role, name in graphs.items():
             yield from _wrong_graph(f"{where}.{_plain(role)}", role, name, manifest.files)
 
 
