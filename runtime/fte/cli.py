@@ -1,6 +1,5 @@
 """The command line: `fte export | info | synth | bench`."""
 
-import importlib.util
 import io
 import json
 import os
@@ -283,8 +282,10 @@ def _check_plot(plot: Path, text_file: Path | None) -> None:
         raise RequestError("--plot draws one utterance: leave it out with --text-file")
     if plot.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot draw {plot}: the name of a picture must end in one of {', '.join(FORMATS)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise RequestError("--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out")
+    try:
+        import matplotlib.figure  # noqa: F401  (now, so that its absence is no surprise after the work is done)
+    except ImportError as error:
+        raise RequestError("--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out") from error
     _check_place(plot)
 
 
