@@ -5,9 +5,9 @@
 
 Both run random weights of the published size on the CPU with as many threads as they take by default. First the
 machine's ceiling is measured and stated (`ceiling.py`); then the contestants run round-robin, so that whatever else
-the machine does hits all alike, and what that was is reported. Ratios are those of medians. Linux only: memory and load
-are read from /proc. The last line printed is the report as JSON, or the path it was written to; the exit status is 1
-when a target is missed.
+the machine does hits all alike, and rounds in which other processes worked are repeated. Ratios are those of medians.
+Linux only: memory and load are read from /proc. The last line printed is the report as JSON, or the path it was
+written to; the exit status is 1 when a target is missed.
 """
 
 import importlib.metadata
@@ -55,6 +55,11 @@ CONTROL = 1e-4
 """Standard deviation of what is added to z to see how far the model itself carries a small change."""
 SETTLE_SECONDS = 0.2
 """Between two contestants: the idle threads of the one before still spin for a while, and would slow the next down."""
+QUIET_CORES = 0.1
+"""A round is quiet when other processes kept no more cores busy: torch's threads wait for each other at every operator,
+so that one busy core slows the public code down several times more than ours."""
+MOST_ROUNDS = 3
+"""Rounds run for each one asked for, where the machine is not quiet."""
 SEED = 1
 SENTENCES = (
     "It is well known that deep generative models have a rich latent space.",
@@ -84,6 +89,20 @@ class Options:
 
     def wants(self, part: str) -> bool:
         return part not in self.skip
+
+
+@dataclass(frozen=True)
+class Round:
+    """Every contestant once."""
+
+    seconds: dict[str, float]
+    """By contestant."""
+    others: float
+    """Cores that other processes kept busy meanwhile, on average."""
+
+    @property
+    def quiet(self) -> bool:
+        return self.others <= QUIET_CORES
 
 
 @dataclass(frozen=True)
@@ -145,8 +164,8 @@ class Results:
     requirements: list[Requirement] = field(default_factory=list)
     drift: list[dict[str, Any]] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
-    others_cores: float = 0.0
-    """Cores that other processes kept busy, on average, while contestants were timed."""
+    others: list[float] = field(default_factory=list)
+    """Cores that other processes kept busy in each round."""
 
 
 @dataclass(frozen=True)
@@ -230,21 +249,38 @@ def measure_memory(voices: Voices, options: Options, results: Results) -> None:
 # --- timing -------------------------------------------------------------------------------------------------------
 
 
-def round_robin(contestants: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, Timing], dict[str, Any]]:
-    """Run all contestants once to warm up, then ``repeats`` rounds, every other one in reverse: times and results."""
+def round_robin(contestants: dict[str, Callable[[], Any]], repeats: int) -> tuple[list[Round], dict[str, Any]]:
+    """Run all contestants once to warm up, then in rounds; return the quietest ``repeats`` rounds and the results.
+
+    There are rounds until so many were quiet, but no more than `MOST_ROUNDS` times ``repeats``. How quiet a round was
+    is known from the work of other processes alone, never from the times.
+    """
     results = {}
     for name, call in contestants.items():
         _say(f"warming up: {name}")
         results[name] = call()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(repeats):
-        _say(f"round {number + 1} of {repeats}")
-        for name in list(contestants)[:: -1 if number % 2 else 1]:
-            time.sleep(SETTLE_SECONDS)
-            started = time.perf_counter()
-            contestants[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: Timing(tuple(times)) for name, times in seconds.items()}, results
+    rounds: list[Round] = []
+    while sum(r.quiet for r in rounds) < repeats and len(rounds) < MOST_ROUNDS * repeats:
+        order = list(contestants)[:: -1 if len(rounds) % 2 else 1]
+        rounds.append(one_round({name: contestants[name] for name in order}))
+        _say(f"round {len(rounds)}: other work kept {rounds[-1].others:.2f} cores busy")
+    return sorted(rounds, key=lambda r: r.others)[:repeats], results
+
+
+def one_round(contestants: dict[str, Callable[[], Any]]) -> Round:
+    """Time each contestant once."""
+    busy, seconds = BusyCores(), {}
+    for name, call in contestants.items():
+        time.sleep(SETTLE_SECONDS)
+        started = time.perf_counter()
+        call()
+        seconds[name] = time.perf_counter() - started
+    return Round(seconds, busy.others())
+
+
+def timings_of(rounds: Sequence[Round]) -> dict[str, Timing]:
+    """The times of each contestant."""
+    return {name: Timing(tuple(r.seconds[name] for r in rounds)) for name in rounds[0].seconds}
 
 
 class BusyCores:
@@ -315,9 +351,8 @@ def measure_times(voices: Voices, options: Options, results: Results) -> None:
         contestants |= decode_contestants(voices, options.frames)
     if options.wants("vocoder"):
         contestants |= vocoder_contestants(voices, options.frames)
-    busy = BusyCores()
-    results.timings, outputs = round_robin(contestants, options.repeats)
-    results.others_cores = busy.others()
+    rounds, outputs = round_robin(contestants, options.repeats)
+    results.timings, results.others = timings_of(rounds), [r.others for r in rounds]
     if options.wants("decode"):
         z = utterances(1, options.frames)[0].z
         results.parity["decode"] = decode_parity(outputs, z)
@@ -555,6 +590,13 @@ DRIFT_KINDS = {
 }
 
 
+def quietness(others: Sequence[float]) -> str:
+    """Whether the times can be trusted, in words."""
+    words = f"In these {len(others)} rounds other work kept at most {max(others):.2f} cores busy"
+    disturbed = sum(cores > QUIET_CORES for cores in others)
+    return f"{words}: {disturbed} were NOT QUIET, measure again." if disturbed else f"{words}."
+
+
 def drift_table(drift: Sequence[dict[str, Any]]) -> Table:
     """The worst utterance of each: errors in units of log magnitude."""
     table = Table(title=f"Mel beside fp32, worst of {DRIFT_UTTERANCES}; attention parts: frames until flow 0, 1")
@@ -623,10 +665,11 @@ def report(
         for name, timing in results.timings.items()
     }
     return {
-        "machine": where | {"cores_busy_with_other_work": round(results.others_cores, 3)},
+        "machine": where,
         "options": {"frames": options.frames, "repeats": options.repeats, "symbols": SYMBOLS, "batch": BATCH},
         "ceiling": asdict(ceiling) | {"work": asdict(work), "floor_seconds": floor},
         "timings": timings,
+        "cores_busy_with_other_work": [round(others, 3) for others in results.others],
         "parity": results.parity,
         "drift": results.drift,
         "costs": {name: asdict(cost) for name, cost in results.costs.items()},
@@ -651,7 +694,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     if options.wants("decode") or options.wants("vocoder"):
         measure_times(voices, options, results)
         _out.print(times_table(results, floor, options.frames))
-        _out.print(f"Meanwhile other work kept {results.others_cores:.2f} cores busy.", highlight=False)
+        _out.print(quietness(results.others), highlight=False)
     if options.wants("drift"):
         with tempfile.TemporaryDirectory() as temporary:
             measure_drifts(voices, options, Path(temporary), results)
