@@ -100,8 +100,13 @@ def _valid(array: NDArray[np.float32], expected: Tensor, lengths: Sequence[int])
 def _verify_encoder(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:
     inputs = _text_inputs(voice)
     memory, _ = flowtron.encode(**inputs)
-    actual, expected = _valid(_run(graph, inputs)["memory"], memory, _SYMBOLS)
-    yield _compare("encoder", "memory", actual, expected, "fp32")
+    outputs = _run(graph, inputs)
+    yield _compare("encoder", "memory", *_valid(outputs["memory"], memory, _SYMBOLS), "fp32")
+    for flow in range(voice.flowtron_sizes.n_flows):
+        projections = flowtron.projections(flow, memory)
+        by_symbol = {"key": outputs[f"keys_{flow}"].transpose(0, 2, 1), "value": outputs[f"values_{flow}"]}
+        for name, actual in by_symbol.items():
+            yield _compare("encoder", f"{name}s_{flow}", *_valid(actual, projections[name], _SYMBOLS), "fp32")
 
 
 def _verify_posterior(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:
