@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fte.backends import OnnxRuntimeBackend
 from fte.bundle import Bundle
@@ -84,3 +86,13 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_path: Path) -> Synthesizer:
     """The tiny voice in fp32 on the CPU."""
     return Synthesizer.load(tiny_path, device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run small graphs on one thread: several wait for each other, for seconds where other programs run as well."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from fte.errors import BundleError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
 from fte_export.graphs.builder import Precision
-from fte_export.writer import Voice, make_manifest, write_graphs, write_manifest
+from fte_export.writer import Voice, graph_file, make_manifest, write_graphs, write_manifest
 
 if TYPE_CHECKING:
     from fte_export.verify import Parity
@@ -130,25 +130,32 @@ def write_files(
     voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress = lambda _what, _done: None
 ) -> None:
     """Write a voice's graphs, weights and manifest into an existing folder."""
-    expected = len(roles_of(voice.flowtron_sizes, voice.waveglow_sizes)) * len(precisions)
+    graphs = _graph_files(voice, precisions)
+    expected = len(graphs) + sum("_guided" not in graph for graph in graphs)  # a guided graph shares its weight file
     files: dict[str, FileEntry] = {}
     for name, entry in write_graphs(voice, precisions, folder):
         files[name] = entry
-        progress(f"wrote {name}", _READ + _WRITE * min(1.0, len(files) / expected))
+        progress(f"wrote {name}", _READ + _WRITE * len(files) / expected)
     write_manifest(make_manifest(voice, precisions, files), folder)
+
+
+def _graph_files(voice: Voice, precisions: Sequence[Precision]) -> set[str]:
+    """File names of the graphs of a bundle; precisions share some of them."""
+    roles = roles_of(voice.flowtron_sizes, voice.waveglow_sizes)
+    return {graph_file(role, precision) for role in roles for precision in precisions}
 
 
 def verify_files(voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress) -> "list[Parity]":
     """Compare the graphs in ``folder`` with torch. Raises VerificationError naming every output past its tolerance."""
     from fte_export.verify import verify  # imports torch
 
-    roles = len(roles_of(voice.flowtron_sizes, voice.waveglow_sizes)) * len(precisions)
+    expected = len(_graph_files(voice, precisions))
     results: list[Parity] = []
     graphs: set[str] = set()
     for parity in verify(voice, precisions, folder, OnnxRuntimeBackend("cpu")):
         results.append(parity)
         graphs.add(parity.graph)
-        progress(f"verified {parity.graph}", _READ + _WRITE + (1 - _READ - _WRITE) * min(1.0, len(graphs) / roles))
+        progress(f"verified {parity.graph}", _READ + _WRITE + (1 - _READ - _WRITE) * len(graphs) / expected)
     failed = [f"{p.graph} {p.output} (error {p.error:.2g}, SNR {p.snr_db:.1f} dB)" for p in results if not p.passed]
     if failed:
         raise VerificationError(
