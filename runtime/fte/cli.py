@@ -56,7 +56,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path or name may have what the terminal cannot show
     try:
-        app()
+        app(prog_name="fte")
     except FteError as error:
         _fail(str(error))
     except _Interrupted:
@@ -315,10 +315,6 @@ def _speak(synthesizer: Any, request: Any, path: Path, plot: Path | None, *, des
     started = time.perf_counter()
     speech = synthesizer.synthesize_batch([request])[0]
     elapsed = time.perf_counter() - started
-    if describe:
-        _say(f"voice: {synthesizer.description}")
-        if synthesizer.manifest.warning:
-            _say(synthesizer.manifest.warning, "yellow")
     if plot is not None:
         from fte.plot import plot_utterance
 
@@ -327,6 +323,10 @@ def _speak(synthesizer: Any, request: Any, path: Path, plot: Path | None, *, des
         plot_utterance(plot, speech.mel, speech.attention, speech.gate, speech.symbols, title, frame_seconds)
     _make_folder(path.parent)
     write_wav(path, speech.samples, speech.sample_rate)
+    if describe:
+        _say(f"voice: {synthesizer.description}")
+        if synthesizer.manifest.warning:
+            _say(synthesizer.manifest.warning, "yellow")
     if not quiet:
         ended = "cut at the ceiling on frames" if speech.reached_ceiling else "ended by its gate"
         _say(f"{path}: {speech.seconds:.2f} s of audio in {elapsed:.2f} s, {len(speech.mel)} frames, {ended}")
