@@ -585,20 +585,33 @@ def wait_for(process: subprocess.Popen[str], found: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT] * 3])
-def test_an_interrupted_export_leaves_the_old_bundle_and_nothing_else(numbers, tiny_path, checkpoints, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_export_leaves_the_old_bundle_and_nothing_else(number, tiny_path, checkpoints, tmp_path):
     shutil.copytree(tiny_path, tmp_path / "voice")
     process = started(
         tmp_path, "export", "--checkpoint", checkpoints[0], "--waveglow", checkpoints[1], "-o", "voice", "--overwrite"
     )
     wait_for(process, lambda: any(tmp_path.glob(".fte-*/*.onnx")))  # in the middle of writing
-    for number in numbers:
-        process.send_signal(number)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (2, "", "error: interrupted; nothing was left half-written\n")
     assert [path.name for path in tmp_path.iterdir()] == ["voice"]
     assert Bundle.open(tmp_path / "voice").manifest.name == "tiny"
     assert Bundle.open(tmp_path / "voice").check_files() == []
+
+
+def test_a_second_interruption_does_not_stop_the_cleaning_up(run, monkeypatch):
+    rmtree = shutil.rmtree
+
+    def interrupted_rmtree(path: Path, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        rmtree(path, **options)
+
+    monkeypatch.setattr("fte.files.shutil.rmtree", interrupted_rmtree)
+    monkeypatch.setattr("fte_export.pipeline.read_voice", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    result = run("export", "--checkpoint", FLOWTRON, "-o", "voice")
+    assert result == Result(2, "", "error: interrupted; nothing was left half-written\n")
+    assert list(Path().iterdir()) == []
 
 
 def test_an_interrupted_reading_of_lines_keeps_whole_wavs_only(tiny_path, tmp_path):
