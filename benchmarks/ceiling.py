@@ -26,7 +26,7 @@ LARGE_BYTES = 1 << 30
 """A buffer no cache holds, and the least that one timed reading covers."""
 _ROWS, _INPUTS, _OUTPUTS = 4096, 1024, 1024
 """Of the products that measure the multiply rate: as many rows as a vocoder's chunk, and twice its width."""
-_TRIALS = 8
+_TRIALS = 20
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ SETTLE_SECONDS = 0.2
 QUIET_CORES = 0.1
 """A round is quiet when other processes kept no more cores busy: torch's threads wait for each other at every operator,
 so that one busy core slows the public code down several times more than ours."""
-MOST_ROUNDS = 3
+MOST_ROUNDS = 2
 """Rounds run for each one asked for, where the machine is not quiet."""
 SEED = 1
 SENTENCES = (
