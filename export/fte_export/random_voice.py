@@ -68,6 +68,8 @@ TINY_WAVEGLOW = WaveglowSizes(
     upsample_kernel=4 * HOP,
     upsample_stride=HOP,
 )
+_TINY_GAIN = 0.05
+"""Noise is unpleasant enough when it is soft."""
 _GATE_OFFSET = 4
 """Taken from the gate's bias: a random gate is then at about 2 %, so that utterances run to their ceiling."""
 
@@ -138,8 +140,8 @@ def _draw_flow(draw: _Draw, key: str, sizes: FlowtronSizes, *, gate: bool) -> No
         draw.arrays[f"{key}.gate_layer.bias"] -= _GATE_OFFSET
 
 
-def random_waveglow(sizes: WaveglowSizes, seed: int = 0) -> Checkpoint:
-    """A WaveGlow of random weights in the canonical form of `fte_export.checkpoint`."""
+def random_waveglow(sizes: WaveglowSizes, seed: int = 0, gain: float = 1.0) -> Checkpoint:
+    """A WaveGlow of random weights in the canonical form of `fte_export.checkpoint`, its audio times ``gain``."""
     draw = _Draw(seed)
     n, group_mels = sizes.n_channels, sizes.n_mels * sizes.n_group
     draw.dense("upsample", (sizes.n_mels, sizes.n_mels, sizes.upsample_kernel), bias=False, scale=16)
@@ -156,6 +158,7 @@ def random_waveglow(sizes: WaveglowSizes, seed: int = 0) -> Checkpoint:
             outputs = n if i == sizes.n_layers - 1 else 2 * n
             draw.dense(f"WN.{k}.res_skip_layers.{i}", (outputs, n, 1))
         draw.dense(f"WN.{k}.end", (channels, n, 1), scale=0.5)
+    draw.arrays["convinv.0.weight"] /= np.float32(gain)  # inverted, it is the last thing done to the audio
     return _checkpoint(draw.arrays, sizes, f"random-waveglow-{seed}")
 
 
@@ -168,15 +171,17 @@ def _checkpoint(arrays: Arrays, sizes: FlowtronSizes | WaveglowSizes, name: str)
 
 def tiny_voice(seed: int = 0) -> Voice:
     """A voice of a few megabytes with everything a real one has, but speech."""
-    return random_voice("tiny", TINY_FLOWTRON, TINY_WAVEGLOW, seed)
+    return random_voice("tiny", TINY_FLOWTRON, TINY_WAVEGLOW, seed, gain=_TINY_GAIN)
 
 
-def random_voice(name: str, flowtron: FlowtronSizes, waveglow: WaveglowSizes | None, seed: int = 0) -> Voice:
-    """A voice of random weights; it warns of what it is."""
+def random_voice(
+    name: str, flowtron: FlowtronSizes, waveglow: WaveglowSizes | None, seed: int = 0, gain: float = 1.0
+) -> Voice:
+    """A voice of random weights, its audio times ``gain``; it warns of what it is."""
     return Voice(
         name=name,
         flowtron=random_flowtron(flowtron, seed),
-        waveglow=None if waveglow is None else random_waveglow(waveglow, seed),
+        waveglow=None if waveglow is None else random_waveglow(waveglow, seed, gain),
         speakers=tuple(f"speaker_{i}" for i in range(flowtron.n_speakers)),
         warning=WARNING,
     )
