@@ -115,7 +115,7 @@ class Flowtron:
         """
         key = f"flows.{flow}"
         query = self._cell(f"{key}.attention_lstm", 0, state.previous, state.hidden[0])
-        attention = self._attend(key, query[0], memory, mask, state.alignment, mask, temperature, prior)
+        attention = self._attend(key, query[0], memory, mask, state.alignment, temperature, prior)
         if imposed is not None:
             attention = imposed if is_imposed is None else torch.where(is_imposed, imposed, attention)
         context = (attention[:, None] @ (memory @ self._weights[f"{key}.attention_layer.value.weight"].T))[:, 0]
@@ -163,7 +163,7 @@ class Flowtron:
         rows = []
         for t in range(mel.shape[1]):
             row_prior = None if prior is None or self.sizes.cumulative_attention else prior[:, t]
-            rows.append(self._attend(key, hidden[:, t], memory, mask, alignment, mask, temperature, row_prior))
+            rows.append(self._attend(key, hidden[:, t], memory, mask, alignment, temperature, row_prior))
             alignment = torch.stack([alignment[:, 0] + rows[-1], rows[-1]], dim=1)
         attention = torch.stack(rows, dim=1)
         context = attention @ (memory @ self._weights[f"{key}.attention_layer.value.weight"].T)
@@ -184,14 +184,13 @@ class Flowtron:
         memory: Tensor,
         mask: Tensor,
         alignment: Tensor,
-        neighbour_mask: Tensor,
         temperature: float,
         prior: Tensor | None,
     ) -> Tensor:
         """Additive attention of hidden (B, H) over memory: weights (B, N)."""
         w = self._weights
         if self.sizes.cumulative_attention:
-            memory = memory * self._conditioning(key, alignment, neighbour_mask)
+            memory = memory * self._conditioning(key, alignment, mask)
         keys = memory @ w[f"{key}.attention_layer.key.weight"].T
         query = hidden @ w[f"{key}.attention_layer.query.weight"].T
         scores = torch.tanh(query[:, None] + keys) @ w[f"{key}.attention_layer.v.weight"][0] / temperature
@@ -201,13 +200,13 @@ class Flowtron:
         logs = torch.log(weights + _EPSILON) + torch.log(prior + _EPSILON)
         return torch.softmax(logs.masked_fill(~mask, -torch.inf), dim=1)
 
-    def _conditioning(self, key: str, alignment: Tensor, neighbour_mask: Tensor) -> Tensor:
+    def _conditioning(self, key: str, alignment: Tensor, mask: Tensor) -> Tensor:
         """Cumulative attention: the factor (B, N, D) on the memory, from past alignment (B, 2, N)."""
         w = {name: self._weights[f"{key}.attn_cond_layer.{name}"] for name in _CONDITIONING_NAMES}
         hidden = F.relu(
             F.conv1d(alignment, w["hidden.weight"], w["hidden.bias"], padding=w["hidden.weight"].shape[2] // 2)
         )
-        hidden = hidden * neighbour_mask[:, None]
+        hidden = hidden * mask[:, None]
         out = F.conv1d(hidden, w["out.weight"], w["out.bias"], padding=w["out.weight"].shape[2] // 2)
         return torch.sigmoid(out).transpose(1, 2)
 

@@ -67,8 +67,10 @@ class Frame:
 
 @dataclass
 class Traces:
-    """Attention and gate of each utterance, filled while frames are drawn from `Decoder.stream`."""
+    """Mel, attention and gate of each utterance, filled while frames are drawn from `Decoder.stream`."""
 
+    mel: list[Float32] = field(default_factory=list)
+    """[utterance]: (T, M) in playing order."""
     attention: list[list[Float32]] = field(default_factory=list)
     """[flow k][utterance]: (T, N) in playing order."""
     gate: list[Float32] | None = None
@@ -101,13 +103,11 @@ class Decoder:
     def decode(self, utterances: Sequence[Utterance]) -> list[Decoded]:
         """Decode a batch to the end. Raises RequestError for an utterance the voice cannot take."""
         traces = Traces()
-        frames: list[list[Float32]] = [[] for _ in utterances]
-        for frame in self.stream(utterances, traces):
-            for row, mel in zip(frame.rows, frame.mel, strict=True):
-                frames[row].append(mel)
+        for _ in self.stream(utterances, traces):
+            pass
         return [
             Decoded(
-                np.stack(frames[row]),
+                traces.mel[row],
                 tuple(flow[row] for flow in traces.attention),
                 None if traces.gate is None else traces.gate[row],
             )
@@ -117,7 +117,7 @@ class Decoder:
     def stream(self, utterances: Sequence[Utterance], traces: Traces | None = None) -> Iterator[Frame]:
         """Yield the frames of the batch in playing order as they are made; closing the generator stops the work.
 
-        ``traces``, when given, is filled with attention and gate: complete when the generator is exhausted.
+        ``traces``, when given, is filled with mel, attention and gate: complete when the generator is exhausted.
         """
         if not 1 <= len(utterances) <= LIMITS.batch:
             raise RequestError(f"the batch has {len(utterances)} utterances: give 1 to {LIMITS.batch}")
@@ -135,7 +135,7 @@ class Decoder:
         run = _FlowRun(self, 0, utterances, jobs, encoded)
         for index, (rows, mel) in enumerate(run.steps()):
             yield Frame(index, rows, mel)
-        run.finish(traces)
+        traces.mel = run.finish(traces)
 
     def _encode(self, utterances: Sequence[Utterance]) -> dict[str, Array]:
         """What the flow steps read of a padded batch: the encoder's outputs, symbols last, and ``text_mask`` (B, N)."""

@@ -65,7 +65,7 @@ class WeightFile:
 class GraphBuilder:
     """Collects nodes; methods return the names of the values they make.
 
-    ``precision`` decides how `linear` and `dynamic_linear` multiply; everything else is fp32.
+    ``precision`` decides how `linear` multiplies; other methods name theirs.
     """
 
     name: str

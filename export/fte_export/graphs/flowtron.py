@@ -70,12 +70,17 @@ def _encode(b: GraphBuilder, arrays: Arrays, sizes: FlowtronSizes) -> tuple[str,
     return b.op("Concat", hidden, spread, axis=2), mask, lengths
 
 
-def _length_mask(b: GraphBuilder, lengths: str, like: str, axis: int = 1) -> str:
-    """(B, axis length of ``like``): 1 at valid positions, 0 at padding."""
-    size = b.op("Gather", b.op("Shape", like), b.constant(np.int64(axis)))
-    positions = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
-    valid = b.op("Less", b.op("Unsqueeze", positions, b.ints(0)), b.op("Unsqueeze", lengths, b.ints(1)))
+def _length_mask(b: GraphBuilder, lengths: str, like: str) -> str:
+    """(B, N) for ``like`` (B, N): 1 at valid positions, 0 at padding."""
+    valid = b.op("Less", _positions(b, like), b.op("Unsqueeze", lengths, b.ints(1)))
     return b.op("Cast", valid, to=1)
+
+
+def _positions(b: GraphBuilder, like: str) -> str:
+    """0, 1, 2, ... along the second axis of ``like``: (1, its length)."""
+    size = b.op("Gather", b.op("Shape", like), b.constant(np.int64(1)))
+    positions = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
+    return b.op("Unsqueeze", positions, b.ints(0))
 
 
 def _encoder_layer(b: GraphBuilder, x: str, mask: str, counts: str, arrays: Arrays, key: str) -> str:
@@ -340,9 +345,7 @@ def posterior_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -
 
 def _reversal(b: GraphBuilder, mel: str, lengths: str) -> str:
     """Frame indices (B, T) that reverse each utterance within its own length and leave its padding in place."""
-    size = b.op("Gather", b.op("Shape", mel), b.constant(np.int64(1)))
-    positions = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
-    positions = b.op("Unsqueeze", positions, b.ints(0))
+    positions = _positions(b, mel)
     ends = b.op("Unsqueeze", lengths, b.ints(1))
     mirrored = b.op("Sub", b.op("Sub", ends, b.constant(np.int64(1))), positions)
     return b.op("Where", b.op("Less", positions, ends), mirrored, positions)

@@ -105,24 +105,13 @@ def _upsample(b: GraphBuilder, mel: str, arrays: Arrays, sizes: WaveglowSizes) -
     kernel = arrays["upsample.weight"].reshape(m, m, taps, groups, sizes.n_group)  # in, out, tap, group, sample
     kernel = kernel.transpose(2, 0, 3, 1, 4).reshape(taps * m, groups * m * sizes.n_group)
     bias = np.tile(np.repeat(arrays["upsample.bias"], sizes.n_group), groups)
-    shifted = _shifted(b, mel, b.scalar(0), list(range(taps)))
-    frames = b.op("Concat", *shifted, axis=2)
+    padded = b.op("Pad", mel, b.ints(0, taps - 1, 0, 0, 0, 0), b.scalar(0))
+    earlier = [b.op("Slice", padded, b.ints(taps - 1 - delay), b.ints(-delay), b.ints(1)) for delay in range(1, taps)]
+    frames = b.op("Concat", mel, *earlier, axis=2)
     product = b.op("MatMul", frames, b.constant(kernel, "upsample.weight"))
     spread = b.op("Add", product, b.constant(bias, "upsample.bias"))
     batch = b.op("Shape", mel, start=0, end=1)
     return b.op("Reshape", spread, b.op("Concat", batch, b.ints(-1, m * sizes.n_group), axis=0))
-
-
-def _shifted(b: GraphBuilder, x: str, zero: str, delays: list[int]) -> list[str]:
-    """x (B, T, C) delayed by each of ``delays`` steps (negative: ahead), ``zero`` moving in at the ends."""
-    before, after = max(0, *delays), max(0, *(-d for d in delays))
-    padded = b.op("Pad", x, b.ints(0, before, 0, 0, after, 0), zero)
-    views = []
-    for delay in delays:
-        start, stop = before - delay, -(after + delay)
-        end = np.iinfo(np.int64).max if stop == 0 else stop
-        views.append(x if delay == 0 else b.op("Slice", padded, b.ints(start), b.ints(end), b.ints(1)))
-    return views
 
 
 class _Condition:
