@@ -27,7 +27,7 @@ LAYERS = (
     {"cli"},
 )
 """Each may import those before it. A package is one module here."""
-THIRD_PARTY = {"numpy", "soundfile", "num2words"}
+THIRD_PARTY = {"anyascii", "numpy", "num2words", "soundfile", "soxr"}
 """What importing the runtime may ask of an environment; its command line and tables take more."""
 ALSO = {"bench": {"rich"}, "cli": {"rich", "typer"}}
 LAZY = {"matplotlib": {"plot", "cli"}, "onnxruntime": {"backends"}}
@@ -106,7 +106,7 @@ def test_the_package_itself_imports_the_facade_only_when_asked():
 def test_only_the_command_line_imports_the_exporter_and_torch_and_only_lazily():
     found = [i for i in RUNTIME_IMPORTS if i.root in ("fte_export", "torch", "onnx")]
     assert found
-    assert [i for i in found if i.module != "cli" or not i.lazy] == []
+    assert [i for i in found if i.layer != "cli" or not i.lazy] == []
 
 
 def test_the_runtime_asks_little_of_an_environment():

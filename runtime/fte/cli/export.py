@@ -1,0 +1,84 @@
+"""`fte export`."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fte.cli.common import out_console, progress_bar, read_text
+from fte.errors import BackendError
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Option(metavar="FLOWTRON.pt", help="Flowtron checkpoint, any published form.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="VOICE", help="Folder of the new bundle.")],
+    waveglow: Annotated[Path | None, typer.Option(metavar="WAVEGLOW.pt", help="WaveGlow checkpoint.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The public repository's config.json, to check against.")] = None,
+    precision: Annotated[str, typer.Option(help="Comma-separated: fp32, int8.")] = "fp32,int8",
+    speaker_names: Annotated[
+        str, typer.Option(help="Comma-separated names of the speakers, or a file with one a line, in order of ids.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the voice; that of the folder by default.")] = "",
+    verify: Annotated[bool, typer.Option(help="Hold every graph against torch.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Make a voice bundle of a Flowtron and, if given, a WaveGlow checkpoint."""
+    pipeline = _exporter()
+    options = pipeline.ExportOptions(
+        flowtron=checkpoint,
+        waveglow=waveglow,
+        config=config,
+        precisions=tuple(p.strip() for p in precision.split(",") if p.strip()),
+        speaker_names=_speaker_names(speaker_names),
+        name=name,
+        verify=verify,
+        overwrite=overwrite,
+    )
+    with progress_bar() as progress:
+        task = progress.add_task("exporting", total=1.0)
+        results = pipeline.export_voice(
+            options, out, lambda what, done: progress.update(task, description=what, completed=done)
+        )
+        progress.update(task, description="exported", completed=1.0)
+    if results:
+        _print_parity(results)
+    out_console.print(
+        f'Wrote {out}. Try: fte synth --voice {shlex.quote(str(out))} "Hello." -o hello.wav', soft_wrap=True
+    )
+
+
+def _exporter() -> Any:
+    """`fte_export.pipeline`, imported only here: speaking needs neither torch nor onnx."""
+    try:
+        import torch  # noqa: F401  (its absence is the user's most likely fault; say so first)
+
+        from fte_export import pipeline
+    except ImportError as error:
+        raise BackendError(
+            f"exporting needs the package {error.name or error}: install flowtron-fte[cpu,export]"
+        ) from error
+    return pipeline
+
+
+def _speaker_names(value: str) -> tuple[str, ...]:
+    if not value:
+        return ()
+    if "," not in value and os.path.isfile(value):  # noqa: PTH113  (Path.is_file raises OSError for a long name)
+        return tuple(line.strip() for line in read_text(Path(value)).splitlines() if line.strip())
+    return tuple(name.strip() for name in value.split(","))
+
+
+def _print_parity(results: list[Any]) -> None:
+    table = Table(title="Exported graphs beside torch")
+    table.add_column("graph")
+    table.add_column("output")
+    table.add_column("error", justify="right")
+    table.add_column("SNR dB", justify="right")
+    table.add_column()
+    for p in results:
+        verdict = "ok" if p.passed else "FAILED"
+        table.add_row(p.graph, p.output, f"{p.error:.1e}", f"{p.snr_db:.1f}", f"{verdict} ({p.demand})")
+    out_console.print(table)
