@@ -8,7 +8,7 @@ import pytest
 from fte import noise
 from fte.bundle import Bundle
 from fte.constants import LIMITS
-from fte.decoder import NEVER, Decoder, Traces, Utterance
+from fte.decoder import NEVER, Decoder, Utterance
 from fte.errors import RequestError
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_voice
@@ -99,10 +99,11 @@ def test_frames_stream_in_playing_order(decoder):
 
 
 def test_traces_are_complete_when_the_stream_ends(decoder):
-    run, batch, traces = decoder("two_flows"), utterances(2), Traces()
-    for _ in run.stream(batch, traces):
+    run, batch = decoder("two_flows"), utterances(2)
+    decoding = run.start(batch)
+    for _ in decoding.frames():
         pass
-    assert [[w.shape for w in flow] for flow in traces.attention] == [
+    assert [[w.shape for w in decoding.attention[flow]] for flow in range(2)] == [
         [(len(u.z), len(u.text_ids)) for u in batch] for _ in range(2)
     ]
 

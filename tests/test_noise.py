@@ -130,9 +130,10 @@ def test_the_distribution_function_is_the_normal_one():
         {"seed": 1, "request": 0, "stream": "prior"},
         {"seed": 0, "request": 1, "stream": "prior"},
         {"seed": 0, "request": 0, "stream": "vocoder"},
+        {"seed": 0, "request": 0, "stream": "prior", "part": 1},
     ],
 )
-def test_seed_request_and_stream_are_independent(other):
+def test_seed_request_stream_and_part_are_independent(other):
     a = normal((250, 80), seed=0, request=0, stream="prior").ravel()
     b = normal((250, 80), **other).ravel()
     assert abs(np.corrcoef(a, b)[0, 1]) < 5 / math.sqrt(a.size)
@@ -158,6 +159,7 @@ def test_numpy_integers_are_seeds():
         ({"seed": True}, "the seed"),
         ({"seed": None}, "the seed"),
         ({"request": -1}, "the request number"),
+        ({"part": -1}, "the part"),
         ({"stream": "style"}, "the noise stream 'style'"),
         ({"shape": (3, -1)}, "an axis of the noise"),
     ],

@@ -28,8 +28,10 @@ FRAME_SECONDS = HOP / SAMPLE_RATE
 class Limits:
     """Upper bounds on every input; a request past one of them is refused with an error that names it."""
 
+    request_characters: int = 4_000_000
+    """Characters of text in one request: three long novels."""
     text_characters: int = 10_000
-    """Characters of text in one request."""
+    """Characters of text spoken in one go."""
     symbols: int = 1_000
     """Symbol ids in one utterance."""
     frames: int = 10_000

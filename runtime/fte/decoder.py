@@ -3,13 +3,15 @@
 Legend: B utterances, N symbols, T frames, M mel channels, S recurrent state.
 
 At inference the flows run from the last to the first. Flow k reads its frames forward in time when k is even, and
-backward, each utterance from its own end, when k is odd. The first flow to run may have a gate that ends an utterance;
-the last to run is always flow 0, forward in time, so its frames come out in playing order.
+backward, each utterance from its own end, when k is odd. The first flow to run decides where an utterance ends: by its
+gate, by its attention's arrival at the other end of the text, or at the ceiling. The last to run is always flow 0,
+forward in time, so its frames come out in playing order.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +22,10 @@ from fte.errors import RequestError
 
 NEVER = 2.0
 """A gate threshold that no gate reaches."""
+
+Ended = Literal["gate", "attention", "ceiling"]
+"""What ended an utterance; "ceiling" means that all of z was decoded."""
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Utterance:
     speaker: int = 0
     gate_threshold: float = 0.5
     """The utterance ends at the first frame whose gate exceeds it; above 1 never."""
+    stop_with_attention: bool = False
+    """Whether it also ends when the text has been read and no gate has ended it (`Arrival`)."""
     temperature: float = 1.0
     """Divides the attention's scores."""
     attention: tuple[Float32, ...] | None = None
@@ -51,6 +59,7 @@ class Decoded:
     """Of each flow k: (T, N)."""
     gate: Float32 | None
     """(T) probability that the utterance ends here in the order of the flow that has the gate, or None without one."""
+    ended: Ended = "ceiling"
 
 
 @dataclass(frozen=True)
@@ -63,17 +72,8 @@ class Frame:
     """Which utterances: (b)."""
     mel: Float32
     """(b, M)."""
-
-
-@dataclass
-class Traces:
-    """Mel, attention and gate of each utterance, filled while frames are drawn from `Decoder.stream`."""
-
-    mel: list[Float32] = field(default_factory=list)
-    """[utterance]: (T, M) in playing order."""
-    attention: list[list[Float32]] = field(default_factory=list)
-    """[flow k][utterance]: (T, N) in playing order."""
-    gate: list[Float32] | None = None
+    attention: Float32
+    """(b, N): of flow 0."""
 
 
 class Decoder:
@@ -83,12 +83,14 @@ class Decoder:
         self.sizes: FlowtronSizes = bundle.manifest.flowtron
         self._bundle, self._backend, self._precision = bundle, backend, precision
         self._graphs: dict[str, Graph] = {}
+        self._loading = threading.Lock()
 
     def graph(self, role: str) -> Graph:
         """The graph of ``role``, loaded on first use: guided graphs take memory that few need."""
-        if role not in self._graphs:
-            self._graphs[role] = self._backend.load(self._bundle.graph(self._precision, role))
-        return self._graphs[role]
+        with self._loading:
+            if role not in self._graphs:
+                self._graphs[role] = self._backend.load(self._bundle.graph(self._precision, role))
+            return self._graphs[role]
 
     def load(self) -> None:
         """Load the graphs of plain decoding now, so that the first request does not wait for them."""
@@ -102,40 +104,19 @@ class Decoder:
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Decoded]:
         """Decode a batch to the end. Raises RequestError for an utterance the voice cannot take."""
-        traces = Traces()
-        for _ in self.stream(utterances, traces):
-            pass
-        return [
-            Decoded(
-                traces.mel[row],
-                tuple(flow[row] for flow in traces.attention),
-                None if traces.gate is None else traces.gate[row],
-            )
-            for row in range(len(utterances))
-        ]
+        return self.start(utterances).decoded()
 
-    def stream(self, utterances: Sequence[Utterance], traces: Traces | None = None) -> Iterator[Frame]:
-        """Yield the frames of the batch in playing order as they are made; closing the generator stops the work.
+    def stream(self, utterances: Sequence[Utterance]) -> Iterator[Frame]:
+        """Yield the frames of the batch in playing order as they are made; closing the generator stops the work."""
+        return self.start(utterances).frames()
 
-        ``traces``, when given, is filled with mel, attention and gate: complete when the generator is exhausted.
-        """
+    def start(self, utterances: Sequence[Utterance]) -> "Decoding":
+        """Encode a batch. Raises RequestError for an utterance the voice cannot take."""
         if not 1 <= len(utterances) <= LIMITS.batch:
             raise RequestError(f"the batch has {len(utterances)} utterances: give 1 to {LIMITS.batch}")
         for utterance in utterances:
             check_utterance(utterance, self.sizes)
-        encoded = self._encode(utterances)
-        jobs = [_Job(u.z, u.attention_prior, u.attention) for u in utterances]
-        traces = traces if traces is not None else Traces()
-        traces.attention = [[] for _ in range(self.sizes.n_flows)]
-        for k in reversed(range(1, self.sizes.n_flows)):
-            run = _FlowRun(self, k, utterances, jobs, encoded)
-            for _ in run.steps():
-                pass
-            jobs = [job.after(mel, k) for job, mel in zip(jobs, run.finish(traces), strict=True)]
-        run = _FlowRun(self, 0, utterances, jobs, encoded)
-        for index, (rows, mel) in enumerate(run.steps()):
-            yield Frame(index, rows, mel)
-        traces.mel = run.finish(traces)
+        return Decoding(self, utterances, self._encode(utterances))
 
     def _encode(self, utterances: Sequence[Utterance]) -> dict[str, Array]:
         """What the flow steps read of a padded batch: the encoder's outputs, symbols last, and ``text_mask`` (B, N)."""
@@ -147,6 +128,87 @@ class Decoder:
             outputs["memory"] = np.ascontiguousarray(outputs["memory"].transpose(0, 2, 1))
         mask = np.arange(inputs["text_ids"].shape[1]) < inputs["text_lengths"][:, None]
         return {"text_mask": mask.astype(np.float32), **outputs}
+
+
+class Decoding:
+    """A batch on its way from z to mel: first the flows that run before flow 0, then flow 0 frame by frame.
+
+    Between the two, the lengths of the utterances are settled and not one frame has been given out.
+    """
+
+    def __init__(self, decoder: Decoder, utterances: Sequence[Utterance], encoded: dict[str, Array]) -> None:
+        self._decoder, self._utterances, self._encoded = decoder, utterances, encoded
+        self._jobs = [_Job(u.z, u.attention_prior, u.attention) for u in utterances]
+        self._flows_left = list(range(decoder.sizes.n_flows))
+        self._mel: list[Float32] = []
+        self.attention: dict[int, list[Float32]] = {}
+        """[flow k][utterance]: (T, N) in playing order, once the flow is done."""
+        self.gate: list[Float32] | None = None
+        """[utterance]: (T) in playing order, once the first flow is done; None without a gate."""
+        self.ended: list[Ended] = []
+        """[utterance], once the first flow is done."""
+
+    def settle(self) -> Iterator[None]:
+        """Run every flow but flow 0, or flow 0 where it is the only one: what comes before the first sound.
+
+        Yields after each frame, so that the caller can stop.
+        """
+        while len(self._flows_left) > 1:
+            flow = self._flows_left[-1]
+            run = _FlowRun(self._decoder, flow, self._utterances, self._jobs, self._encoded)
+            yield from (None for _ in run.steps())
+            self._finish(run)
+            self._jobs = [job.after(mel, flow) for job, mel in zip(self._jobs, self._mel, strict=True)]
+        if self._decoder.sizes.n_flows == 1:
+            yield from (None for _ in self.frames())
+
+    def frames(self) -> Iterator[Frame]:
+        """Run what is left; yield the frames of flow 0 in playing order as they are made, or again once it is done."""
+        if not self._flows_left:
+            yield from self._again()
+            return
+        if len(self._flows_left) > 1:
+            for _ in self.settle():
+                pass
+        run = _FlowRun(self._decoder, 0, self._utterances, self._jobs, self._encoded)
+        for index, (rows, mel, attention) in enumerate(run.steps()):
+            yield Frame(index, rows, mel, attention)
+        self._finish(run)
+
+    def _again(self) -> Iterator[Frame]:
+        lengths = np.array([len(mel) for mel in self._mel])
+        symbols = max(len(u.text_ids) for u in self._utterances)
+        for index in range(lengths.max()):
+            rows = np.flatnonzero(index < lengths)
+            attention = np.zeros((len(rows), symbols), np.float32)
+            for i, row in enumerate(rows):
+                weights = self.attention[0][row][index]
+                attention[i, : len(weights)] = weights
+            yield Frame(index, rows, np.stack([self._mel[row][index] for row in rows]), attention)
+
+    def known_attention(self, utterance: int) -> tuple[Float32, ...]:
+        """Attention (T, N) of the flows that are done, in the order of k."""
+        return tuple(self.attention[k][utterance] for k in sorted(self.attention))
+
+    def early_attention(self, utterance: int) -> tuple[Float32, ...]:
+        """The same without flow 0."""
+        return tuple(self.attention[k][utterance] for k in sorted(self.attention) if k > 0)
+
+    def decoded(self) -> list[Decoded]:
+        """Run what is left; everything of every utterance."""
+        if self._flows_left:
+            for _ in self.frames():
+                pass
+        return [
+            Decoded(mel, self.known_attention(row), None if self.gate is None else self.gate[row], self.ended[row])
+            for row, mel in enumerate(self._mel)
+        ]
+
+    def _finish(self, run: "_FlowRun") -> None:
+        flow = self._flows_left.pop()
+        self._mel, self.attention[flow], gate = run.results()
+        if run.ends:
+            self.gate, self.ended = gate, run.ended
 
 
 @dataclass(frozen=True)
@@ -189,7 +251,11 @@ class _FlowRun:
         sizes = decoder.sizes
         self._flow, self._utterances = flow, utterances
         self._order = slice(None, None, -1) if _is_backward(flow) else slice(None)
-        self._has_gate = sizes.has_gate and flow == sizes.n_flows - 1
+        self.ends = flow == sizes.n_flows - 1
+        """Whether this flow decides where the utterances end."""
+        self._has_gate = sizes.has_gate and self.ends
+        self._arrival = Arrival(utterances, backward=_is_backward(flow)) if self.ends else None
+        self.ended: list[Ended] = ["ceiling"] * len(utterances)
         self._lengths = np.array([len(job.residual) for job in jobs])
         self._thresholds = np.array([u.gate_threshold for u in utterances])
         symbols = encoded["text_mask"].shape[1]
@@ -222,8 +288,8 @@ class _FlowRun:
             padded[: len(row), b, : row.shape[1]] = row[self._order]
         return padded
 
-    def steps(self) -> Iterator[tuple[Int64, Float32]]:
-        """Advance a frame at a time; yield the utterances still speaking (b) and their mel frames (b, M).
+    def steps(self) -> Iterator[tuple[Int64, Float32, Float32]]:
+        """Advance a frame at a time; yield the utterances still speaking (b), their mel (b, M) and attention (b, N).
 
         An utterance that has ended leaves the batch: its rows are taken out of every input.
         """
@@ -237,30 +303,36 @@ class _FlowRun:
             self._recurrent = dict(zip(self._recurrent, results[len(outputs) :], strict=True))
             results = results[: len(outputs)]
             self._history.append((rows, results))
-            yield rows, results[0]
+            yield rows, results[0], results[1]
             step += 1
             going = step < self._lengths[rows]
-            if self._has_gate:
-                going &= ~(results[2] > self._thresholds[rows])
+            if self._arrival is not None:
+                going &= ~self._has_ended(rows, results[1], results[2] if self._has_gate else None)
             if not going.all():
                 self._lengths[rows[~going]] = step
                 rows = self._keep(rows, going)
 
-    def _keep(self, rows: Int64, going: "np.ndarray[Any, np.dtype[np.bool_]]") -> Int64:
+    def _has_ended(self, rows: Int64, attention: Float32, gate: Float32 | None) -> Booleans:
+        """Which of ``rows`` end with this frame, by their gate or else by their attention; `ended` notes it."""
+        assert self._arrival is not None
+        arrived = self._arrival.step(rows, attention)
+        gated = np.zeros(len(rows), bool) if gate is None else gate > self._thresholds[rows]
+        for row, by_gate in zip(rows[arrived | gated], gated[arrived | gated], strict=True):
+            self.ended[row] = "gate" if by_gate else "attention"
+        return arrived | gated
+
+    def _keep(self, rows: Int64, going: Booleans) -> Int64:
         for inputs in (self._constant, self._recurrent):
             inputs.update({name: array[going] for name, array in inputs.items()})
         self._timed = {name: array[:, going] for name, array in self._timed.items()}
         kept: Int64 = rows[going]
         return kept
 
-    def finish(self, traces: Traces) -> list[Float32]:
-        """Give attention and gate to ``traces``; return the mel of every utterance (T, M) in playing order."""
+    def results(self) -> tuple[list[Float32], list[Float32], list[Float32] | None]:
+        """Of every utterance in playing order: mel (T, M), attention (T, N), and gate (T) where this flow has one."""
         mel, attention, *gate = (self._by_utterance(i) for i in range(3 if self._has_gate else 2))
         texts = [len(u.text_ids) for u in self._utterances]
-        traces.attention[self._flow] = [rows[:, :n] for rows, n in zip(attention, texts, strict=True)]
-        if gate:
-            traces.gate = gate[0]
-        return mel
+        return mel, [rows[:, :n] for rows, n in zip(attention, texts, strict=True)], gate[0] if gate else None
 
     def _by_utterance(self, output: int) -> list[Float32]:
         """One output of all steps, for each utterance over its own frames (T, ...) in playing order."""
@@ -269,6 +341,43 @@ class _FlowRun:
             for i, row in enumerate(rows):
                 found[row][step] = results[output][i]
         return [array[self._order] for array in found]
+
+
+class Arrival:
+    """Tells, frame by frame, which utterances have been read: the stop where there is no gate, or where it stays shut.
+
+    A text is read when the highest weight has been on at least half of its symbols and then stays on the last two (the
+    first two, in a backward flow) for three frames: a single frame that looks ahead does not count, nor does an
+    attention that never moves. The utterance goes on for an eighth of a second, to let the last sound fade.
+    """
+
+    EDGE_SYMBOLS = 2
+    SETTLED_FRAMES = 3
+    FADING_FRAMES = 10
+    READ_PART = 0.5
+
+    def __init__(self, utterances: Sequence[Utterance], *, backward: bool) -> None:
+        self._asked = np.array([u.stop_with_attention for u in utterances])
+        self._symbols = np.array([len(u.text_ids) for u in utterances])
+        self._backward = backward
+        self._seen = np.zeros((len(utterances), int(self._symbols.max())), bool)
+        self._at_edge = np.zeros(len(utterances), int)
+        self._since = np.zeros(len(utterances), int)
+
+    def step(self, rows: Int64, attention: Float32) -> Booleans:
+        """Take the weights (b, N) of one frame of the utterances ``rows`` (b); say which of them end with it."""
+        if not self._asked.any():
+            return np.zeros(len(rows), bool)
+        place = attention.argmax(axis=1)
+        self._seen[rows, place] = True
+        symbols = self._symbols[rows]
+        read = self._seen[rows].sum(axis=1) >= self.READ_PART * symbols
+        edge = place < self.EDGE_SYMBOLS if self._backward else place >= symbols - self.EDGE_SYMBOLS
+        self._at_edge[rows] = np.where(read & edge, self._at_edge[rows] + 1, 0)
+        arrived = (self._since[rows] > 0) | (self._at_edge[rows] >= self.SETTLED_FRAMES)
+        self._since[rows] += arrived
+        ends: Booleans = self._asked[rows] & (self._since[rows] > self.FADING_FRAMES)
+        return ends
 
 
 def _initial_state(sizes: FlowtronSizes, batch: int, symbols: int) -> dict[str, Float32]:

@@ -17,6 +17,10 @@ class RequestError(FteError):
     """A request (text, speaker, sigma, shapes) outside what the voice or the limits allow."""
 
 
+class NothingToSayError(RequestError):
+    """A text without a letter or a number in it."""
+
+
 class BackendError(FteError):
     """A backend or device that is not usable on this machine."""
 

@@ -4,7 +4,8 @@ Counter-based random numbers (Philox4x64-10: Salmon, Moraes, Dror and Shaw, "Par
 3", SC 2011) have no history: any block is computed from its key and counter alone. The layout, for anyone who draws the
 same noise elsewhere, in unsigned 64-bit words, the least significant first:
 
-- key: (seed, request); counter: (block within the row, row, stream, 0), stream 0 for "prior" and 1 for "vocoder";
+- key: (seed, request); counter: (block within the row, row, stream, part), stream 0 for "prior" and 1 for "vocoder",
+  part the number of a span of a long text, 0 for the first or only one;
 - each block gives four words, and each pair of words (u, v) gives two normals by Box and Muller (1958):
   radius = sqrt(-2 ln a), angle = 2 pi b, the values radius * cos(angle) and radius * sin(angle),
   with a = ((u >> 11) + 1) / 2^53 and b = (v >> 11) / 2^53, in float64 and rounded to float32 at the end.
@@ -36,26 +37,27 @@ _ROW = 1 << 64  # the counter is one 256-bit number; its second word counts rows
 _COUNTER = 1 << 256
 
 
-def normal(shape: Sequence[int], *, seed: int, request: int, stream: Stream) -> npt.NDArray[np.float32]:
+def normal(shape: Sequence[int], *, seed: int, request: int, stream: Stream, part: int = 0) -> npt.NDArray[np.float32]:
     """Standard normal values of a shape; its last axis is a row, and the rows before it count from 0.
 
     ``normal((T, M), ...)`` therefore equals ``normal_rows(0, T, M, ...)``, and a larger T only appends rows.
-    Raises RequestError for a seed or request outside [0, 2**63), an unknown stream or a negative size.
+    Raises RequestError for a seed, request or part outside [0, 2**63), an unknown stream or a negative size.
     """
     sizes = tuple(_whole(size, "an axis of the noise") for size in shape)
     width = sizes[-1] if sizes else 1
-    return normal_rows(0, math.prod(sizes[:-1]), width, seed=seed, request=request, stream=stream).reshape(sizes)
+    rows = math.prod(sizes[:-1])
+    return normal_rows(0, rows, width, seed=seed, request=request, stream=stream, part=part).reshape(sizes)
 
 
 def normal_rows(
-    start: int, count: int, width: int, *, seed: int, request: int, stream: Stream
+    start: int, count: int, width: int, *, seed: int, request: int, stream: Stream, part: int = 0
 ) -> npt.NDArray[np.float32]:
     """Rows ``start`` to ``start + count`` of a request's standard normal noise, shape (count, width).
 
-    Row r depends on (seed, request, stream, r) only, and a narrower row is the beginning of a wider one: no row costs
-    the drawing of those before it. Each row costs some 4 us besides its values, so let a row be a mel frame rather
-    than a sample.
-    Raises RequestError for a seed, request or row outside [0, 2**63), an unknown stream or a negative size.
+    Row r depends on (seed, request, stream, part, r) only, and a narrower row is the beginning of a wider one: no row
+    costs the drawing of those before it. Each row costs some 4 us besides its values, so let a row be a mel frame
+    rather than a sample.
+    Raises RequestError for a seed, request, part or row outside [0, 2**63), an unknown stream or a negative size.
     """
     key = (_whole(seed, "the seed"), _whole(request, "the request number"))
     start, count = _whole(start, "the first row of the noise"), _whole(count, "the number of rows")
@@ -63,7 +65,8 @@ def normal_rows(
     _whole(start + count, "the last row of the noise")
     if stream not in _STREAMS:
         raise RequestError(f"the noise stream {stream!r} is unknown: use one of {', '.join(_STREAMS)}")
-    words = _rows_of_words(key, (0, start, _STREAMS[stream], 0), count, width)
+    counter = (0, start, _STREAMS[stream], _whole(part, "the part of the request"))
+    words = _rows_of_words(key, counter, count, width)
     return _box_muller(words)[:, :width]
 
 

@@ -18,6 +18,9 @@ from fte.errors import RequestError
 
 CHUNK_FRAMES = 237
 """Default frames of a chunk without its context: 256 with it."""
+FIRST_CHUNK_FRAMES = 24
+"""Frames of the first chunk of a stream; the next ones double up to the default, so that sound starts early and what
+has been given out always lasts for the computing of the next."""
 OVERLAP_FRAMES = 8
 """Default frames of context on each side: the worst frame at a joint is then above 50 dB (docs/performance.md)."""
 _BIAS_FRAMES = 88
@@ -45,10 +48,10 @@ class Vocoder:
         """Frames before a frame that its upsampling reads: context on the left beside the overlap."""
         self._bias: Float32 | None = None
 
-    def noise_rows(self, seed: int, request: int) -> NoiseRows:
-        """The noise of a request."""
+    def noise_rows(self, seed: int, request: int, part: int = 0) -> NoiseRows:
+        """The noise of a request, or of one part of it."""
         return lambda start, count: noise.normal_rows(
-            start, count, self.hop, seed=seed, request=request, stream="vocoder"
+            start, count, self.hop, seed=seed, request=request, stream="vocoder", part=part
         )
 
     def stream(
@@ -58,35 +61,41 @@ class Vocoder:
         *,
         sigma: float,
         chunk: int = CHUNK_FRAMES,
+        first_chunk: int | None = None,
         overlap: int = OVERLAP_FRAMES,
     ) -> Iterator[Float32]:
         """Blocks of mel frames (t, M), any t -> blocks of samples (n), each given out as soon as it is settled.
 
-        chunk and overlap in frames; the same chunks are cut however the frames arrive.
+        chunk, first_chunk and overlap in frames; with first_chunk, chunks double from it up to chunk. The same chunks
+        are cut however the frames arrive.
         """
         _check_chunks(chunk, overlap)
+        size = chunk if first_chunk is None else min(first_chunk, chunk)
         if not sigma >= 0:
             raise RequestError(f"the vocoder's sigma is {sigma}: give a number of at least 0")
-        buffer = np.empty((0, self.sizes.n_mels), np.float32)
-        first, position = 0, 0  # index of the buffer's first frame, and of the next frame to give out
+        buffer, waiting = np.empty((0, self.sizes.n_mels), np.float32), list[Float32]()
+        known, position = 0, 0  # frames that have come, and the next frame to give out
         for block in frames:
-            buffer = np.concatenate([buffer, block])
-            while first + len(buffer) >= position + chunk + overlap:
-                yield self._chunk(buffer, first, position, position + chunk, overlap, sigma, noise_rows)
-                position += chunk
-                drop = max(0, position - overlap - self._history - first)
-                buffer, first = buffer[drop:], first + drop
-        end = first + len(buffer)
-        while position < end:
-            stop = min(position + chunk, end)
-            yield self._chunk(buffer, first, position, stop, overlap, sigma, noise_rows)
-            position = stop
+            waiting.append(block)
+            known += len(block)
+            while known >= position + size + overlap:
+                buffer, waiting = np.concatenate([buffer, *waiting]), []
+                yield self._chunk(buffer, known, position, position + size, overlap, sigma, noise_rows)
+                position += size
+                buffer = buffer[len(buffer) - (known - max(0, position - overlap - self._history)) :]
+                size = min(2 * size, chunk)
+        buffer = np.concatenate([buffer, *waiting])
+        while position < known:
+            stop = min(position + size, known)
+            yield self._chunk(buffer, known, position, stop, overlap, sigma, noise_rows)
+            position, size = stop, min(2 * size, chunk)
 
     def _chunk(
-        self, buffer: Float32, first: int, start: int, stop: int, overlap: int, sigma: float, noise_rows: NoiseRows
+        self, buffer: Float32, known: int, start: int, stop: int, overlap: int, sigma: float, noise_rows: NoiseRows
     ) -> Float32:
-        """Samples of frames start..stop from a buffer that begins at frame ``first``."""
-        left, right = max(first, start - overlap - self._history), min(first + len(buffer), stop + overlap)
+        """Samples of frames start..stop from a buffer that ends with frame ``known``."""
+        first = known - len(buffer)
+        left, right = max(first, start - overlap - self._history), min(known, stop + overlap)
         groups = (np.float32(sigma) * noise_rows(left, right - left)).reshape(1, -1, self.sizes.n_group)
         mel = buffer[None, left - first : right - first]
         (samples,) = self._graph.run(["audio"], {"mel": mel, "noise": groups})
