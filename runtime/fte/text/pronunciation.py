@@ -18,12 +18,18 @@ HETERONYMS_FILE = DATA / "heteronyms.txt"
 PHONE_BASE = 0x80
 """Phone i of ARPABET is the byte PHONE_BASE + i; words are ASCII, so the two never mix."""
 
+LONGEST_WORD = 40
+"""Characters; the dictionary's longest word has 34."""
+
 
 def pronunciations(word: str) -> tuple[str, ...]:
     """All pronunciations of ``word`` in the dictionary's order, each a string of phones: "HH AW1 S"; () if unknown."""
-    if not word.isascii():
-        return ()
-    lines, head = _lines(), word.upper().encode("ascii") + b"\t"
+    return _looked_up(word.upper()) if len(word) <= LONGEST_WORD and word.isascii() else ()
+
+
+@functools.lru_cache(maxsize=8192)
+def _looked_up(word: str) -> tuple[str, ...]:
+    lines, head = _lines(), word.encode("ascii") + b"\t"
     i = bisect.bisect_left(lines, head)
     if i == len(lines) or not lines[i].startswith(head):
         return ()
