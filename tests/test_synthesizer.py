@@ -6,7 +6,9 @@ import pytest
 from fte import Request, Synthesizer
 from fte.constants import LIMITS
 from fte.errors import BackendError, BundleError, RequestError
-from fte.synthesizer import frames_ceiling
+from fte.speech import frames_ceiling
+from fte.takes import Piece, Take
+from fte.text.spans import Span
 from tolerances import assert_close
 
 TEXTS = ["Yes.", "Kids are talking by the door.", "No, never!", "Dogs are sitting by the door, and so am I."]
@@ -39,7 +41,9 @@ def test_what_tells_requests_apart_changes_the_mel(change, tiny):
 
 def test_a_higher_ceiling_changes_no_frame_that_the_first_flow_had_made(tiny):
     """The flow that runs first, backward, makes the utterance's end first; z must not move with the ceiling."""
-    low, high = (tiny._prior(frames, Request("x", seed=3)) for frames in (30, 50))
+    piece = Piece(Span("x", "paragraph"), part=0)
+    take = Take((piece,), seed=3, sigma=0.5)
+    low, high = (tiny._renderer.prior(frames, Request("x"), take, piece) for frames in (30, 50))
     np.testing.assert_array_equal(high[-30:], low)
 
 

@@ -9,15 +9,16 @@ except PackageNotFoundError:  # a source tree on the path without an install
     __version__ = "0+unknown"
 
 if TYPE_CHECKING:
-    from fte.synthesizer import Request, Speech, Synthesizer
+    from fte.speech import Chunk, Request, Speech
+    from fte.synthesizer import Synthesizer
 
-__all__ = ["Request", "Speech", "Synthesizer", "__version__"]
+__all__ = ["Chunk", "Request", "Speech", "Synthesizer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """The facade is imported when it is asked for: `import fte.bundle` alone stays light."""
-    if name in ("Request", "Speech", "Synthesizer"):
-        from fte import synthesizer
+    if name in ("Chunk", "Request", "Speech", "Synthesizer"):
+        from fte import speech, synthesizer
 
-        return getattr(synthesizer, name)
+        return getattr(synthesizer if name == "Synthesizer" else speech, name)
     raise AttributeError(f"module 'fte' has no attribute {name!r}")

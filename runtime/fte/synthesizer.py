@@ -6,109 +6,57 @@
 >>> speech.samples, speech.sample_rate  # doctest: +SKIP
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from fte import noise
 from fte.audio import denoise, griffin_lim
 from fte.backends import Backend, OnnxRuntimeBackend
 from fte.backends.base import Array, Float32
 from fte.bundle import Bundle, Manifest
 from fte.constants import LIMITS
-from fte.decoder import Decoded, Decoder, Utterance
+from fte.decoder import Decoded, Utterance
 from fte.errors import RequestError
-from fte.text import SYMBOLS, TextFrontend
+from fte.renderer import PlannedSpan, Renderer
+from fte.speech import VOCODER_SIGMA, Request, Speech, SpokenSpan
+from fte.stream import SpeechStream
+from fte.takes import Choice
+from fte.text import TextFrontend, Transcript
 from fte.vocoder import CHUNK_FRAMES, OVERLAP_FRAMES, Vocoder, check_mel, given_noise
-
-PRIOR_SIGMA = 0.5
-"""Default standard deviation of z: the public implementation's usual choice."""
-VOCODER_SIGMA = 0.8
-"""Default standard deviation of WaveGlow's noise: that of Flowtron's public inference script."""
-
-_FRAMES_PER_SYMBOL = 12
-_FRAMES_SPARE = 100
-
-
-def frames_ceiling(symbols: int) -> int:
-    """Frames after which an utterance of so many symbols is cut if its gate has not ended it.
-
-    Twice what slow speech takes (about 6 frames a symbol), and a second and a half more.
-    """
-    return min(LIMITS.frames, _FRAMES_SPARE + _FRAMES_PER_SYMBOL * symbols)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One utterance to speak. What it sounds like depends on its own fields alone, never on its neighbours."""
-
-    text: str
-    speaker: int | str = 0
-    """Id or name."""
-    sigma: float = PRIOR_SIGMA
-    """Standard deviation of z: 0 is the flattest reading, 1 the most varied."""
-    seed: int = 0
-    request: int = 0
-    """Tells apart the noise of requests that share a seed."""
-    gate_threshold: float = 0.5
-    """The utterance ends at the first frame whose gate exceeds it."""
-    temperature: float = 1.0
-    """Divides the attention's scores."""
-    max_frames: int | None = None
-    """Ceiling on the mel frames; None derives it from the text. Raising it never changes the frames below it."""
-    vocoder_sigma: float = VOCODER_SIGMA
-    """Standard deviation of the vocoder's noise."""
-    denoiser: float = 0.0
-    """Strength with which the vocoder's own hum is taken out; 0 leaves it, 0.01 to 0.1 is usual."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """A spoken request."""
-
-    samples: Float32
-    """(n) from -1 to 1."""
-    sample_rate: int
-    """Hz."""
-    mel: Float32
-    """(T, M) log magnitudes."""
-    attention: tuple[Float32, ...]
-    """Of each flow (T, N), frames in playing order."""
-    gate: Float32 | None
-    """(T), or None for a voice without a gate."""
-    symbols: tuple[str, ...]
-    """The N symbols that were spoken."""
-    reached_ceiling: bool
-    """Whether the ceiling on frames, not the gate, ended it."""
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return len(self.samples) / self.sample_rate
 
 
 class Synthesizer:
-    """A loaded voice. Make one with `Synthesizer.load`; it may be used from one thread at a time."""
+    """A loaded voice. Make one with `Synthesizer.load`; it may be used from several threads at once."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, precision: str, frontend: TextFrontend | None = None) -> None:
         self.bundle, self.backend, self.precision = bundle, backend, precision
         self.manifest: Manifest = bundle.manifest
-        self.sample_rate = self.manifest.audio.sample_rate
-        self.decoder = Decoder(bundle, backend, precision)
-        self._vocoder: Vocoder | None = None
-        self._frontend = TextFrontend(self.manifest.text.arpabet, self.manifest.text.keep_ambiguous)
+        self.sample_rate, self.hop = self.manifest.audio.sample_rate, self.manifest.audio.hop
+        options = self.manifest.text
+        self.frontend = frontend or TextFrontend(options.arpabet, options.keep_ambiguous)
+        self._renderer = Renderer(bundle, backend, precision, self.frontend)
+        self.decoder = self._renderer.decoder
 
     @classmethod
     def load(
-        cls, path: Path | str, device: str = "auto", precision: str = "auto", threads: int | None = None
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        *,
+        lexicon: Mapping[str, str] | None = None,
+        guess_unknown: bool = False,
     ) -> "Synthesizer":
         """Open the voice bundle at ``path``.
 
         device: "cpu", "cuda" or "auto". precision: one of the bundle's, or "auto": int8 on a CPU where the bundle has
         it, else fp32. threads: of the backend; None takes every core. `description` says what was taken.
+        lexicon: pronunciations that go before the dictionary's (`fte.text.read_lexicon`); guess_unknown: words outside
+        both as guessed ARPAbet instead of letters.
         Raises BundleError and BackendError.
         """
         bundle = Bundle.open(path)
@@ -117,7 +65,11 @@ class Synthesizer:
         if precision == "auto":
             preferred = ["int8", "fp32"] if backend.device == "cpu" else ["fp32", "int8"]
             precision = next((p for p in preferred if p in known), known[0])
-        synthesizer = cls(bundle, backend, precision)
+        options = bundle.manifest.text
+        frontend = TextFrontend(
+            options.arpabet, options.keep_ambiguous, lexicon=lexicon or {}, guess_unknown=guess_unknown
+        )
+        synthesizer = cls(bundle, backend, precision, frontend)
         synthesizer.decoder.load()
         return synthesizer
 
@@ -129,34 +81,24 @@ class Synthesizer:
     @property
     def vocoder(self) -> Vocoder:
         """The bundle's WaveGlow, loaded on first use. Raises BundleError where there is none."""
-        if self._vocoder is None:
-            self._vocoder = Vocoder(self.bundle, self.backend, self.precision)
-        return self._vocoder
+        return self._renderer.vocoder
 
     @property
     def has_vocoder(self) -> bool:
         """Whether the bundle has a WaveGlow; without one, speech goes through Griffin-Lim."""
-        return self.manifest.waveglow is not None
+        return self._renderer.has_vocoder
 
     def speaker_id(self, speaker: int | str) -> int:
         """The id of a speaker given by id, name or an id in digits. Raises RequestError naming those there are."""
-        names = self.manifest.speakers
-        if isinstance(speaker, str):
-            if speaker in names:
-                return names.index(speaker)
-            if not (speaker.isascii() and speaker.isdigit() and len(speaker) < 10):
-                shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-                raise RequestError(f"speaker {speaker!r} is unknown: this voice has {shown}")
-            speaker = int(speaker)
-        if not 0 <= speaker < len(names):
-            raise RequestError(f"speaker {speaker} is unknown: this voice has ids 0 to {len(names) - 1}")
-        return speaker
+        return self._renderer.speaker_id(speaker)
+
+    def transcript(self, text: str) -> Transcript:
+        """Symbols, ids and words of a text spoken in one go. Raises RequestError as `text_ids` does."""
+        return self._renderer.transcript(text)
 
     def text_ids(self, text: str) -> list[int]:
         """Symbol ids of a text. Raises RequestError where the text is empty, too long or malformed."""
-        if self.manifest.symbols != SYMBOLS:
-            raise RequestError("this voice was not trained with the public symbols: decode symbol ids instead of text")
-        return self._frontend.ids(text)
+        return list(self.transcript(text).ids)
 
     @overload
     def decode(self, text_ids: Sequence[int] | Array, z: Float32, **options: Any) -> Decoded: ...
@@ -253,61 +195,81 @@ class Synthesizer:
         by_frame: Float32 = values.reshape(frames, vocoder.hop)
         return by_frame
 
+    # --- speaking ---
+
+    def plan(self, request: Request) -> list[PlannedSpan]:
+        """The spans in which a request will be spoken. Raises RequestError for a request that cannot be spoken."""
+        return list(self._renderer.plan(request))
+
+    def stream(
+        self, request: Request | str, /, *, skip_spans: int = 0, start_frame: int = 0, **options: Any
+    ) -> SpeechStream:
+        """Speak a text while it is being computed: an iterator of `Chunk`, whose samples joined are the whole speech.
+
+        The decoder runs in a thread ahead of the vocoder. options are the fields of `Request` when a text is given.
+        skip_spans and start_frame go on with a speech that was broken off: spans already spoken and frames they took.
+        Raises RequestError for a request that cannot be spoken: mostly here, at the latest when its span is reached.
+        """
+        asked = Request(request, **options) if isinstance(request, str) else request
+        plan = self._renderer.plan(asked)
+        first = next(plan)  # so that the common faults show before a thread is started
+        rest = (planned for planned in chain([first], plan) if planned.index >= skip_spans)
+        return SpeechStream(self._renderer, asked, rest, start_frame)
+
     def synthesize(self, text: str, **options: Any) -> Speech:
-        """Speak one text; options are the fields of `Request`."""
-        return self.synthesize_batch([Request(text, **options)])[0]
+        """Speak one text; options are the fields of `Request`. Raises RequestError."""
+        with self.stream(text, **options) as stream:
+            chunks = list(stream)
+        samples = np.concatenate([chunk.samples for chunk in chunks])
+        return Speech(samples, self.sample_rate, tuple(chunk.span for chunk in chunks if chunk.span is not None))
 
     def synthesize_batch(self, requests: Sequence[Request | str]) -> list[Speech]:
-        """Speak several texts, decoded as one batch; each sounds as it would alone.
+        """Speak several texts, decoded together; each sounds as it would alone.
 
         Raises RequestError for the first request that cannot be spoken, before anything is computed.
         """
         asked = [Request(r) if isinstance(r, str) else r for r in requests]
-        utterances = [self._utterance(request) for request in asked]
-        spoken = self.decoder.decode(utterances)
-        return [self._speech(*parts) for parts in zip(asked, utterances, spoken, strict=True)]
+        plans = [self.plan(request) for request in asked]
+        choices = [
+            [Choice[Decoded](request, planned.span, planned.index) for planned in plan]
+            for request, plan in zip(asked, plans, strict=True)
+        ]
+        while self._try_once(asked, choices):
+            pass
+        return [self._speech(*parts) for parts in zip(asked, plans, choices, strict=True)]
 
-    def _utterance(self, request: Request) -> Utterance:
-        ids = self.text_ids(request.text)
-        if not 0 <= request.sigma <= 10:
-            raise RequestError(f"sigma is {request.sigma}: give a number from 0 to 10")
-        if not 0 <= request.vocoder_sigma <= 10:
-            raise RequestError(f"the vocoder's sigma is {request.vocoder_sigma}: give a number from 0 to 10")
-        if not (request.denoiser >= 0 and np.isfinite(request.denoiser)):
-            raise RequestError(f"the denoiser's strength is {request.denoiser}: give a number of at least 0")
-        frames = frames_ceiling(len(ids)) if request.max_frames is None else request.max_frames
-        if not 1 <= frames <= LIMITS.frames:
-            raise RequestError(f"max_frames is {frames}: give 1 to {LIMITS.frames} frames")
-        return Utterance(
-            text_ids=np.array(ids, np.int64),
-            z=self._prior(frames, request),
-            speaker=self.speaker_id(request.speaker),
-            gate_threshold=request.gate_threshold,
-            temperature=request.temperature,
-        )
+    def _try_once(self, asked: Sequence[Request], choices: Sequence[Sequence[Choice[Decoded]]]) -> bool:
+        """Decode the next attempt at every span that is not settled, together; say whether there was any."""
+        voice = self._renderer
+        tried = [
+            (request, choice, take)
+            for request, row in zip(asked, choices, strict=True)
+            for choice in row
+            if (take := choice.next())
+        ]
+        utterances = [voice.utterance(request, take, piece) for request, _, take in tried for piece in take.pieces]
+        batches = (utterances[i : i + LIMITS.batch] for i in range(0, len(utterances), LIMITS.batch))
+        decoded = chain.from_iterable(self.decoder.decode(batch) for batch in batches)
+        for _, choice, take in tried:
+            results = [next(decoded) for _ in take.pieces]
+            heard = zip(take.pieces, results, strict=True)
+            choice.judged(take, results, [voice.verdict(p, d.attention, d.ended) for p, d in heard])
+        return bool(tried)
 
-    def _prior(self, frames: int, request: Request) -> Float32:
-        """z (T, M) ~ N(0, sigma^2). Row i of the noise goes to the i-th frame that the first flow computes.
-
-        So a higher ceiling changes nothing before it, whichever way that flow runs.
-        """
-        sizes = self.manifest.flowtron
-        rows = noise.normal((frames, sizes.n_mels), seed=request.seed, request=request.request, stream="prior")
-        backward = sizes.n_flows % 2 == 0
-        z: Float32 = np.float32(request.sigma) * (rows[::-1] if backward else rows)
-        return z
-
-    def _speech(self, request: Request, utterance: Utterance, decoded: Decoded) -> Speech:
-        samples = self.vocode(
-            decoded.mel,
-            sigma=request.vocoder_sigma,
-            seed=request.seed,
-            request=request.request,
-            denoiser=request.denoiser,
-        )
-        symbols = tuple(self.manifest.symbols[i] for i in utterance.text_ids)
-        ended_early = len(decoded.mel) < len(utterance.z)
-        return Speech(samples, self.sample_rate, decoded.mel, decoded.attention, decoded.gate, symbols, not ended_early)
+    def _speech(self, request: Request, plan: Sequence[PlannedSpan], choices: Sequence[Choice[Decoded]]) -> Speech:
+        """Vocode what was decoded, as a stream does."""
+        voice = self._renderer
+        spans: list[SpokenSpan] = []
+        samples: list[Float32] = []
+        frame = 0
+        for planned, choice in zip(plan, choices, strict=True):
+            take, decoded = choice.best
+            for piece, result in zip(take.pieces, decoded, strict=True):
+                spans.append(voice.spoken(request, planned, choice.attempts, take, piece, result, frame))
+                samples += voice.sound([result.mel], request, take.seed, piece.part, planned.index == 0)
+                samples.append(voice.silence(spans[-1].pause_frames))
+                frame = spans[-1].stop_frame
+        return Speech(np.concatenate(samples), self.sample_rate, tuple(spans))
 
 
 def _spread(value: Any, count: int) -> Sequence[Any]:

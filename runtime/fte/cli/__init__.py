@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, export, info, synth
+from fte.cli import bench, common, export, info, synth
 from fte.cli.common import say
 from fte.errors import FteError
 
@@ -43,7 +43,7 @@ def main() -> None:
     except FteError as error:
         _fail(str(error))
     except _Interrupted:
-        _fail("interrupted; nothing was left half-written")
+        _fail(f"interrupted; {common.on_interruption}")
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

@@ -16,6 +16,9 @@ from fte.errors import BackendError, BundleError, RequestError
 
 _TEXT_FILE_BYTES = 16 << 20
 
+on_interruption = "nothing was left half-written"
+"""What to say to a user who stopped the command; a command that can be gone on with says so instead."""
+
 # Names and texts of others are printed as they are: no markup, no emoji codes.
 out_console = Console(markup=False, emoji=False, highlight=False)
 err_console = Console(stderr=True, markup=False, emoji=False, highlight=False)

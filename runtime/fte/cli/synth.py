@@ -1,10 +1,17 @@
 """`fte synth`."""
 
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fte.cli import common
 from fte.cli.common import (
     DeviceOption,
     PrecisionOption,
@@ -12,6 +19,7 @@ from fte.cli.common import (
     VoiceOption,
     check_place,
     make_folder,
+    progress_bar,
     read_stdin,
     read_text,
     say,
@@ -19,66 +27,265 @@ from fte.cli.common import (
 )
 from fte.errors import RequestError
 
+if TYPE_CHECKING:
+    from fte.speech import Request, SpokenSpan
+    from fte.synthesizer import Synthesizer
+
+_VOICE = "Voice and backend"
+_SPEECH = "How it is spoken"
+_SOUND = "What is written"
+
 
 def synth(
     text: Annotated[str, typer.Argument(help="What to say; '-' or nothing reads standard input.")] = "-",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The wav; with --text-file a folder.")] = Path("out.wav"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The sound file (wav, flac, ogg, opus, mp3), '-' for a WAV stream on standard output; "
+            "with --text-file a sound file for the whole text, or a folder for a wav a line.",
+        ),
+    ] = Path("out.wav"),
     voice: VoiceOption = "tiny",
-    text_file: Annotated[Path | None, typer.Option(help="A file; each line becomes a wav in the folder OUT.")] = None,
-    speaker: Annotated[str, typer.Option(help="Name or id.")] = "0",
-    sigma: Annotated[float, typer.Option(help="Standard deviation of z: 0 flat, 0.5 usual, 1 most varied.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
-    vocoder_sigma: Annotated[float, typer.Option(help="Standard deviation of the vocoder's noise.")] = 0.8,
-    denoiser: Annotated[float, typer.Option(help="Strength of the denoiser; 0 for none, 0.01 to 0.1 is usual.")] = 0.0,
-    gate_threshold: Annotated[float, typer.Option(help="Gate probability that ends an utterance.")] = 0.5,
-    max_frames: Annotated[int | None, typer.Option(help="Ceiling on mel frames; by default from the text.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture of mel and attention (png, pdf, svg).")] = None,
+    text_file: Annotated[
+        Path | None, typer.Option(help="Text to speak: whole into the file OUT, or line by line into the folder OUT.")
+    ] = None,
+    from_mel: Annotated[Path | None, typer.Option(help="Vocode this mel (.npy) instead of speaking a text.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write 16-bit PCM to standard output while it is being made.")
+    ] = False,
+    speaker: Annotated[str, typer.Option(help="Name or id.", rich_help_panel=_SPEECH)] = "0",
+    sigma: Annotated[
+        float,
+        typer.Option(help="Standard deviation of z: 0 flat, 0.5 usual, 1 most varied.", rich_help_panel=_SPEECH),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Same seed, same audio.", rich_help_panel=_SPEECH)] = 0,
+    lexicon: Annotated[
+        Path | None, typer.Option(help="Pronunciations: a word and its ARPAbet a line.", rich_help_panel=_SPEECH)
+    ] = None,
+    guess_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--guess-unknown", help="Guess the ARPAbet of words that no dictionary has.", rich_help_panel=_SPEECH
+        ),
+    ] = False,
+    retries: Annotated[
+        int,
+        typer.Option(help="Further attempts where the attention lost the text, 0 to 3.", rich_help_panel=_SPEECH),
+    ] = 3,
+    span_symbols: Annotated[
+        int, typer.Option(help="Most symbols spoken in one go; longer texts are cut.", rich_help_panel=_SPEECH)
+    ] = 120,
+    pause: Annotated[float, typer.Option(help="Scales the pauses between spans.", rich_help_panel=_SPEECH)] = 1.0,
+    gate_threshold: Annotated[
+        float, typer.Option(help="Gate probability that ends an utterance.", rich_help_panel=_SPEECH)
+    ] = 0.5,
+    max_frames: Annotated[
+        int | None,
+        typer.Option(help="Ceiling on the mel frames of a span; by default from the text.", rich_help_panel=_SPEECH),
+    ] = None,
+    vocoder_sigma: Annotated[
+        float, typer.Option(help="Standard deviation of the vocoder's noise.", rich_help_panel=_SPEECH)
+    ] = 0.8,
+    denoiser: Annotated[
+        float,
+        typer.Option(help="Strength of the denoiser; 0 for none, 0.01 to 0.1 is usual.", rich_help_panel=_SPEECH),
+    ] = 0.0,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate in Hz; the voice's by default.", rich_help_panel=_SOUND)
+    ] = None,
+    loudness: Annotated[
+        float | None, typer.Option(help="Loudness in LUFS, such as -23 or -16.", rich_help_panel=_SOUND)
+    ] = None,
+    timings: Annotated[
+        Path | None, typer.Option(help="When each word is spoken: .json, .srt or .TextGrid.", rich_help_panel=_SOUND)
+    ] = None,
+    save_mel: Annotated[Path | None, typer.Option(help="The mel as .npy, (T, 80).", rich_help_panel=_SOUND)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of mel and attention (png, pdf, svg).", rich_help_panel=_SOUND)
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Beside each sound file, a .json that says how it was made.", rich_help_panel=_SOUND
+        ),
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Forget what a broken-off run of --text-file left.", rich_help_panel=_SOUND),
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Speak a text, or every line of a file."""
-    from fte.synthesizer import Request, Synthesizer
+    """Speak a text, a book, every line of a file, or a mel."""
+    from fte.sound import sound_format
+    from fte.speech import Request
+    from fte.synthesizer import Synthesizer
 
-    lines = _lines(text, text_file)
-    check_place(out, is_folder=text_file is not None)
-    if plot is not None:
-        _check_plot(plot, text_file)
-    synthesizer = Synthesizer.load(voice_path(voice), device, precision, threads)
-    synthesizer.speaker_id(speaker)
-    for number, line in lines:
-        _check_text(synthesizer, line, "" if text_file is None else f"line {number} of {text_file}: ")
-    for index, (number, line) in enumerate(lines):
-        path = out if text_file is None else out / f"{number:05d}.wav"
-        request = Request(
-            text=line,
-            speaker=speaker,
-            sigma=sigma,
-            seed=seed,
-            request=0 if text_file is None else number,
-            gate_threshold=gate_threshold,
-            max_frames=max_frames,
-            vocoder_sigma=vocoder_sigma,
-            denoiser=denoiser,
-        )
-        _speak(synthesizer, request, path, plot, describe=not quiet and index == 0, quiet=quiet)
+    outputs = _Outputs(out, rate, loudness, timings, save_mel, plot, as_json, quiet)
+    to_stdout = raw or str(out) == "-"
+    mode = _mode(text, text_file, from_mel, to_stdout, out)
+    outputs.check(mode)
+    lines = [] if mode == "mel" else _texts(mode, text, text_file)
+    synthesizer = Synthesizer.load(
+        voice_path(voice),
+        device,
+        precision,
+        threads,
+        lexicon=_lexicon(lexicon),
+        guess_unknown=guess_unknown,
+    )
+    if mode != "stdout":
+        name = Path("lines.wav") if mode == "lines" else out
+        sound_format(name).check_rate(rate or synthesizer.sample_rate)
+    request = Request(
+        text="",
+        speaker=speaker,
+        sigma=sigma,
+        seed=seed,
+        gate_threshold=gate_threshold,
+        max_frames=max_frames,
+        span_symbols=span_symbols,
+        pause=pause,
+        retries=retries,
+        vocoder_sigma=vocoder_sigma,
+        denoiser=denoiser,
+    )
+    if mode == "mel":
+        assert from_mel is not None
+        _vocode(synthesizer, request, from_mel, outputs)
+        return
+    requests = [
+        dataclasses.replace(request, text=line, request=number if mode == "lines" else 0) for number, line in lines
+    ]
+    for (number, _), each in zip(lines, requests, strict=True):
+        _check_text(synthesizer, each, f"line {number} of {text_file}: " if mode == "lines" else "")
+    if mode == "stdout":
+        _stream(synthesizer, requests[0], rate, header=not raw)
+    elif mode == "book":
+        _speak_book(synthesizer, requests[0], outputs, restart=restart)
+    else:
+        for each in requests:
+            path = out / f"{each.request:05d}.wav" if mode == "lines" else out
+            _speak(synthesizer, each, dataclasses.replace(outputs, out=path), describe=each is requests[0])
 
 
-def _check_text(synthesizer: Any, text: str, where: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Outputs:
+    """What is written beside and about the sound, and how the sound is."""
+
+    out: Path
+    rate: int | None
+    loudness: float | None
+    timings: Path | None
+    save_mel: Path | None
+    plot: Path | None
+    as_json: bool
+    quiet: bool
+
+    @property
+    def sidecar(self) -> Path:
+        return self.out.with_suffix(".json")
+
+    def check(self, mode: str) -> None:
+        """Refuse what could not be written, before anything is computed."""
+        from fte.sound import check_loudness, sound_format
+        from fte.timings import check_timings_name
+
+        self._check_combination(mode)
+        if mode == "lines":
+            check_place(self.out, is_folder=True)
+        elif mode != "stdout":
+            sound_format(self.out)
+            check_place(self.out)
+        check_loudness(self.loudness)
+        if self.timings is not None:
+            check_timings_name(self.timings)
+            check_place(self.timings)
+        if self.save_mel is not None:
+            if self.save_mel.suffix.lower() != ".npy":
+                raise RequestError(f"cannot write {self.save_mel}: the name of a mel must end in .npy")
+            check_place(self.save_mel)
+        if self.plot is not None:
+            _check_plot(self.plot)
+        if self.as_json and self.timings == self.sidecar:
+            raise RequestError(f"--json and --timings would both write {self.sidecar}: name the timings otherwise")
+
+    def _check_combination(self, mode: str) -> None:
+        """Name the options that a mode cannot serve."""
+        given = {
+            "--timings": self.timings is not None,
+            "--save-mel": self.save_mel is not None,
+            "--plot": self.plot is not None,
+            "--json": self.as_json,
+            "--loudness": self.loudness is not None,
+        }
+        without = {
+            "one": [],
+            "book": ["--save-mel", "--plot"],
+            "lines": ["--timings", "--save-mel", "--plot"],
+            "mel": ["--timings", "--save-mel", "--plot", "--json"],
+            "stdout": list(given),
+        }
+        what = {"book": "a whole text file", "lines": "a file of lines", "mel": "a mel", "stdout": "standard output"}
+        if wrong := [option for option in without[mode] if given[option]]:
+            raise RequestError(f"{', '.join(wrong)} cannot be had for {what[mode]}: leave it out")
+
+
+def _mode(text: str, text_file: Path | None, from_mel: Path | None, to_stdout: bool, out: Path) -> str:
+    """ "one", "book", "lines", "mel" or "stdout"; raises RequestError where two sources were given."""
+    sources = {"a text": text != "-", "--text-file": text_file is not None, "--from-mel": from_mel is not None}
+    if len(given := [name for name, is_given in sources.items() if is_given]) > 1:
+        raise RequestError(f"{' and '.join(given)} were given: leave one of them out")
+    if from_mel is not None and to_stdout:
+        raise RequestError("--from-mel cannot be streamed to standard output: name a file with -o")
+    if to_stdout:
+        return "stdout"
+    if from_mel is not None:
+        return "mel"
+    if text_file is None:
+        return "one"
+    from fte.sound import FORMATS
+
+    return "book" if out.suffix.lower() in {kind.suffix for kind in FORMATS} else "lines"
+
+
+def _texts(mode: str, text: str, text_file: Path | None) -> list[tuple[int, str]]:
+    """The texts to speak with their line numbers, from 1."""
+    if text_file is None:
+        return [(1, read_stdin() if text == "-" else text)]
+    content = read_text(text_file)
+    if mode != "lines":
+        return [(1, content)]
+    numbered = [(i, line) for i, line in enumerate(content.splitlines(), 1) if line.strip()]
+    if not numbered:
+        raise RequestError(f"{text_file} has no text: give a file with something to say on each line")
+    return numbered
+
+
+def _lexicon(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from fte.text import read_lexicon
+
+    return read_lexicon(path)
+
+
+def _check_text(synthesizer: "Synthesizer", request: "Request", where: str) -> None:
     """Refuse a text before anything is computed, so that the last line of a file cannot fail after the first."""
     try:
-        synthesizer.text_ids(text)
+        synthesizer.plan(request)
     except RequestError as error:
         raise RequestError(f"{where}{error}") from error
 
 
-def _check_plot(plot: Path, text_file: Path | None) -> None:
+def _check_plot(plot: Path) -> None:
     """Refuse a picture that could not be drawn before anything is computed."""
     from fte.plot import FORMATS
 
-    if text_file is not None:
-        raise RequestError("--plot draws one utterance: leave it out with --text-file")
     if plot.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot draw {plot}: the name of a picture must end in one of {', '.join(FORMATS)}")
     try:
@@ -88,39 +295,140 @@ def _check_plot(plot: Path, text_file: Path | None) -> None:
     check_place(plot)
 
 
-def _speak(synthesizer: Any, request: Any, path: Path, plot: Path | None, *, describe: bool, quiet: bool) -> None:
-    """Synthesize one request, write its wav and, if asked for, its picture, and say what was done."""
-    import time
-
-    from fte.audio import write_wav
+def _speak(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *, describe: bool) -> None:
+    """Speak one text, write all that was asked for, and say what was done."""
+    from fte.melfile import save_mel
+    from fte.record import span_record
+    from fte.sound import write_sound
+    from fte.timings import write_timings
 
     started = time.perf_counter()
     speech = synthesizer.synthesize_batch([request])[0]
     elapsed = time.perf_counter() - started
-    if plot is not None:
+    make_folder(outputs.out.parent)
+    written = write_sound(outputs.out, speech.samples, speech.sample_rate, rate=outputs.rate, loudness=outputs.loudness)
+    if outputs.plot is not None:
         from fte.plot import plot_utterance
 
         title = request.text if len(request.text) <= 100 else f"{request.text[:97]}..."
-        frame_seconds = synthesizer.manifest.audio.hop / synthesizer.sample_rate
-        plot_utterance(plot, speech.mel, speech.attention, speech.gate, speech.symbols, title, frame_seconds)
-    make_folder(path.parent)
-    write_wav(path, speech.samples, speech.sample_rate)
-    if describe:
-        say(f"voice: {synthesizer.description}")
-        if synthesizer.manifest.warning:
-            say(synthesizer.manifest.warning, "yellow")
-    if not quiet:
-        ended = "cut at the ceiling on frames" if speech.reached_ceiling else "ended by its gate"
-        say(f"{path}: {speech.seconds:.2f} s of audio in {elapsed:.2f} s, {len(speech.mel)} frames, {ended}")
+        frame_seconds = synthesizer.hop / synthesizer.sample_rate
+        plot_utterance(outputs.plot, speech.mel, speech.attention, speech.gate, speech.symbols, title, frame_seconds)
+    if outputs.save_mel is not None:
+        save_mel(outputs.save_mel, speech.mel)
+    if outputs.timings is not None:
+        write_timings(outputs.timings, speech.timings)
+    if outputs.as_json:
+        _write_sidecar(synthesizer, request, outputs, written, map(span_record, speech.spans))
+    if not outputs.quiet:
+        if describe:
+            _describe(synthesizer)
+        _report(outputs, written, speech.seconds, elapsed)
+        _report_health(outputs.out, speech.spans)
 
 
-def _lines(text: str, text_file: Path | None) -> list[tuple[int, str]]:
-    """The texts to speak with their line numbers, from 1."""
-    if text_file is None:
-        return [(1, read_stdin() if text == "-" else text)]
-    if text != "-":
-        raise RequestError("a text and --text-file were given: leave one of them out")
-    numbered = [(i, line) for i, line in enumerate(read_text(text_file).splitlines(), 1) if line.strip()]
-    if not numbered:
-        raise RequestError(f"{text_file} has no text: give a file with something to say on each line")
-    return numbered
+def _speak_book(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *, restart: bool) -> None:
+    """Speak a long text in bounded memory, going on where an earlier run was broken off."""
+    from fte.longform import speak_long
+    from fte.sound import write_sound
+    from fte.timings import write_timings
+
+    common.on_interruption = "run the same command again to go on from there"
+    started = time.perf_counter()
+    with progress_bar() as bar:
+        task = bar.add_task("speaking", total=None)
+        progress = lambda done, spans: bar.update(task, completed=done, total=spans)  # noqa: E731
+        with speak_long(synthesizer, request, outputs.out, restart=restart, progress=progress) as speech:
+            elapsed = time.perf_counter() - started
+            bar.update(task, description="writing")
+            written = write_sound(
+                outputs.out, speech.samples, speech.sample_rate, rate=outputs.rate, loudness=outputs.loudness
+            )
+            if outputs.timings is not None:
+                write_timings(outputs.timings, speech.timings())
+            if outputs.as_json:
+                _write_sidecar(synthesizer, request, outputs, written, speech.records())
+            seconds, spans, resumed = len(speech.samples) / speech.sample_rate, speech.spans, speech.resumed_at
+            unhealthy = sum(record["verdict"] not in ("ok", "unaligned") for record in speech.records())
+    if outputs.quiet:
+        return
+    _describe(synthesizer)
+    if resumed:
+        say(f"went on after {resumed} of {spans} spans, which an earlier run had spoken")
+    _report(outputs, written, seconds, elapsed)
+    if unhealthy:
+        say(f"{unhealthy} utterances are doubtful: --json and a look at their verdicts tell which", "yellow")
+
+
+def _vocode(synthesizer: "Synthesizer", request: "Request", mel_file: Path, outputs: _Outputs) -> None:
+    """The vocoder alone: a mel from a file to a sound file."""
+    from fte.melfile import load_mel
+    from fte.sound import write_sound
+
+    mel = load_mel(mel_file, synthesizer.manifest.flowtron.n_mels)
+    started = time.perf_counter()
+    samples = synthesizer.vocode(mel, sigma=request.vocoder_sigma, seed=request.seed, denoiser=request.denoiser)
+    elapsed = time.perf_counter() - started
+    written = write_sound(outputs.out, samples, synthesizer.sample_rate, rate=outputs.rate, loudness=outputs.loudness)
+    if not outputs.quiet:
+        _describe(synthesizer)
+        _report(outputs, written, len(samples) / synthesizer.sample_rate, elapsed)
+
+
+def _stream(synthesizer: "Synthesizer", request: "Request", rate: int | None, *, header: bool) -> None:
+    """16-bit PCM, or a WAV of unknown length, on standard output as it is being made."""
+    from fte.sound import pcm_chunks
+
+    if sys.stdout is None or sys.stdout.isatty():
+        raise RequestError("standard output is a terminal: pipe the sound into a player or a file")
+    with synthesizer.stream(request) as stream:
+        chunks = (chunk.samples for chunk in stream if len(chunk.samples))
+        try:
+            for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes when it ends
+            raise RequestError("the reader of the sound went away before its end") from error
+
+
+def _write_sidecar(
+    synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, written: Any, spans: Iterable[dict[str, Any]]
+) -> None:
+    from fte.files import atomic_file
+    from fte.record import speech_record
+
+    sound = {"file": outputs.out.name, **dataclasses.asdict(written)}
+    record = speech_record(synthesizer, request, list(spans), sound)
+    with atomic_file(outputs.sidecar) as temporary:
+        temporary.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _describe(synthesizer: "Synthesizer") -> None:
+    say(f"voice: {synthesizer.description}")
+    if synthesizer.manifest.warning:
+        say(synthesizer.manifest.warning, "yellow")
+
+
+def _report(outputs: _Outputs, written: Any, seconds: float, elapsed: float) -> None:
+    gain = f", {written.gain:+.1f} dB to {written.loudness:.1f} LUFS" if written.loudness is not None else ""
+    say(f"{outputs.out}: {seconds:.2f} s of audio in {elapsed:.2f} s{gain}")
+    if written.clipped:
+        say(f"{written.clipped} samples were too loud and were clipped: give --loudness", "yellow")
+    if outputs.loudness is not None and (written.loudness is None or written.loudness < outputs.loudness - 0.1):
+        say(f"{outputs.loudness:g} LUFS were not reached: the peaks allow no more gain, or all is silent", "yellow")
+
+
+def _report_health(path: Path, spans: Iterable["SpokenSpan"]) -> None:
+    """Say which utterances are doubtful and what was tried."""
+    for message in _doubts(spans):
+        say(f"{path}: {message}", "yellow")
+
+
+def _doubts(spans: Iterable["SpokenSpan"]) -> Iterator[str]:
+    for span in spans:
+        if not span.health.ok:
+            faults = "; ".join(fault.message for fault in span.health.faults)
+            tried = f" (best of {len(span.attempts)} attempts)" if len(span.attempts) > 1 else ""
+            yield f"{span.health.verdict}{tried}: {faults}"
+        elif len(span.attempts) > 1:
+            yield f"attempt {len(span.attempts)} was healthy, after {', '.join(a.verdict for a in span.attempts[:-1])}"

@@ -1,0 +1,198 @@
+"""What is done for every utterance, streamed or in a batch: its spans, its z, the verdict on it, and its sound."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fte import noise
+from fte.audio import denoise_chunks, griffin_lim
+from fte.backends import Backend
+from fte.backends.base import Float32
+from fte.bundle import Bundle, Manifest
+from fte.constants import LOG_FLOOR
+from fte.decoder import Decoded, Decoder, Ended, Utterance
+from fte.errors import NothingToSayError, RequestError
+from fte.health import Health, judge
+from fte.speech import Attempt, Request, SpokenSpan, frames_ceiling
+from fte.takes import Piece, Take
+from fte.text import SYMBOLS, TextFrontend, Transcript
+from fte.text.frontend import check_braces
+from fte.text.spans import Boundary, Span, spans
+from fte.vocoder import Vocoder
+
+PAUSES: dict[Boundary, float] = {"word": 0.05, "clause": 0.2, "sentence": 0.5, "paragraph": 1.0}
+"""Seconds of silence after a span, what its utterance ends with included. Readers pause mostly 0.2 to 1 s at the
+boundaries of clauses and sentences and longer at those of paragraphs (Campione and Veronis, "A large-scale multilingual
+study of silent pause duration", Speech Prosody 2002)."""
+_SILENCE_DB = 40.0
+"""A frame this far below the loudest of its utterance is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSpan:
+    """One span of a request."""
+
+    span: Span
+    index: int
+    """From 0."""
+    is_last: bool
+
+
+class Renderer:
+    """The parts of a loaded voice, and what streams and batches do with them in the same way."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, precision: str, frontend: TextFrontend) -> None:
+        self.bundle, self.backend, self.precision = bundle, backend, precision
+        self.manifest: Manifest = bundle.manifest
+        self.frontend = frontend
+        self.sample_rate = self.manifest.audio.sample_rate
+        self.hop = self.manifest.audio.hop
+        self.frame_seconds = self.hop / self.sample_rate
+        self.decoder = Decoder(bundle, backend, precision)
+        self._vocoder: Vocoder | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def vocoder(self) -> Vocoder:
+        """The bundle's WaveGlow, loaded on first use. Raises BundleError where there is none."""
+        with self._loading:
+            if self._vocoder is None:
+                self._vocoder = Vocoder(self.bundle, self.backend, self.precision)
+            return self._vocoder
+
+    @property
+    def has_vocoder(self) -> bool:
+        """Whether the bundle has a WaveGlow; without one, speech goes through Griffin-Lim."""
+        return self.manifest.waveglow is not None
+
+    def speaker_id(self, speaker: int | str) -> int:
+        """The id of a speaker given by id, name or an id in digits. Raises RequestError naming those there are."""
+        names = self.manifest.speakers
+        if isinstance(speaker, str):
+            if speaker in names:
+                return names.index(speaker)
+            if not (speaker.isascii() and speaker.isdigit() and len(speaker) < 10):
+                shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+                raise RequestError(f"speaker {speaker!r} is unknown: this voice has {shown}")
+            speaker = int(speaker)
+        if not 0 <= speaker < len(names):
+            raise RequestError(f"speaker {speaker} is unknown: this voice has ids 0 to {len(names) - 1}")
+        return speaker
+
+    def transcript(self, text: str) -> Transcript:
+        """Symbols, ids and words of a text spoken in one go. Raises RequestError as `text_ids` does."""
+        if self.manifest.symbols != SYMBOLS:
+            raise RequestError("this voice was not trained with the public symbols: decode symbol ids instead of text")
+        return self.frontend.transcript(text)
+
+    def plan(self, request: Request) -> Iterator["PlannedSpan"]:
+        """The spans of a request, in order; those without a letter or number are left out.
+
+        Raises RequestError for a request that cannot be spoken, at the latest when its span is reached.
+        """
+        request.check()
+        self.speaker_id(request.speaker)
+        check_braces(request.text)
+        found = 0
+        waiting: Span | None = None
+        for span in spans(request.text, request.span_symbols, lambda text: len(self.transcript(text).ids)):
+            try:
+                self.transcript(span.text)
+            except NothingToSayError:
+                continue
+            if waiting is not None:
+                yield PlannedSpan(waiting, found, is_last=False)
+                found += 1
+            waiting = span
+        if waiting is None:
+            self.transcript(request.text)  # says what is wrong with a text without words
+            raise NothingToSayError("nothing in the text can be pronounced: give at least one letter or number")
+        yield PlannedSpan(waiting, found, is_last=True)
+
+    def utterance(self, request: Request, take: Take, piece: Piece) -> Utterance:
+        ids = self.transcript(piece.span.text).ids
+        frames = frames_ceiling(len(ids)) if request.max_frames is None else request.max_frames
+        return Utterance(
+            text_ids=np.array(ids, np.int64),
+            z=self.prior(frames, request, take, piece),
+            speaker=self.speaker_id(request.speaker),
+            gate_threshold=request.gate_threshold,
+            stop_with_attention=request.stop_with_attention,
+            temperature=request.temperature,
+        )
+
+    def prior(self, frames: int, request: Request, take: Take, piece: Piece) -> Float32:
+        """z (T, M) ~ N(0, sigma^2). Row i of the noise goes to the i-th frame that the first flow computes.
+
+        So a higher ceiling changes nothing before it, whichever way that flow runs.
+        """
+        sizes = self.manifest.flowtron
+        rows = noise.normal(
+            (frames, sizes.n_mels), seed=take.seed, request=request.request, stream="prior", part=piece.part
+        )
+        backward = sizes.n_flows % 2 == 0
+        z: Float32 = np.float32(take.sigma) * (rows[::-1] if backward else rows)
+        return z
+
+    def verdict(self, piece: Piece, attention: Sequence[Float32], ended: Ended) -> Health:
+        """The verdict on an attempt: on the flows before the last, which a stream knows before its first sound."""
+        words = self.transcript(piece.span.text).words
+        early = attention[-max(1, self.manifest.flowtron.n_flows - 1) :]
+        first_flow = self.manifest.flowtron.n_flows - len(early)
+        return judge(early, ended=ended, words=words, first_flow=first_flow, frame_seconds=self.frame_seconds)
+
+    def spoken(
+        self,
+        request: Request,
+        planned: "PlannedSpan",
+        attempts: Sequence[Attempt],
+        take: Take,
+        piece: Piece,
+        decoded: Decoded,
+        start_frame: int,
+    ) -> SpokenSpan:
+        completes = piece is take.pieces[-1]
+        is_last = completes and planned.is_last
+        wanted = 0.0 if is_last else request.pause * PAUSES[piece.span.boundary]
+        return SpokenSpan(
+            text=piece.span.text,
+            transcript=self.transcript(piece.span.text),
+            decoded=decoded,
+            index=planned.index,
+            completes=completes,
+            start_frame=start_frame,
+            pause_frames=max(0, round(wanted / self.frame_seconds) - trailing_silence(decoded.mel)),
+            frame_seconds=self.frame_seconds,
+            attempts=tuple(attempts),
+        )
+
+    def sound(
+        self, mel: Iterable[Float32], request: Request, seed: int, part: int, is_first: bool
+    ) -> Iterator[Float32]:
+        """Blocks of mel frames (t, M) of one utterance -> blocks of samples, the same however the frames arrive."""
+        if not self.has_vocoder:
+            return iter([griffin_lim(np.concatenate(list(mel)), seed=seed)])
+        samples = self.vocoder.stream(
+            mel,
+            self.vocoder.noise_rows(seed, request.request, part),
+            sigma=request.vocoder_sigma,
+            chunk=request.chunk,
+            first_chunk=request.first_chunk if is_first else None,
+            overlap=request.overlap,
+        )
+        if request.denoiser == 0:
+            return samples
+        return denoise_chunks(samples, self.vocoder.bias_spectrum(), request.denoiser)
+
+    def silence(self, frames: int) -> Float32:
+        return np.zeros(frames * self.manifest.audio.hop, np.float32)
+
+
+def trailing_silence(mel: Float32) -> int:
+    """Frames at the end of a mel (T, M) that are silent: far below its loudest frame in their strongest channel."""
+    level = mel.max(axis=1)
+    floor = max(float(level.max()) - _SILENCE_DB * np.log(10) / 20, float(np.log(LOG_FLOOR)))
+    loud = np.flatnonzero(level > floor)
+    return len(mel) - 1 - int(loud[-1]) if len(loud) else 0

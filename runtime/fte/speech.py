@@ -1,0 +1,251 @@
+"""What is asked for and what comes back: requests, chunks of a stream, spoken spans and whole speeches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fte.alignment import align, symbol_frames
+from fte.backends.base import Float32
+from fte.constants import LIMITS, LOG_FLOOR
+from fte.decoder import Decoded, Ended
+from fte.errors import RequestError
+from fte.health import Health, judge
+from fte.text import Transcript
+from fte.timings import Timing, Timings, symbol_timings, word_timings
+from fte.vocoder import CHUNK_FRAMES, FIRST_CHUNK_FRAMES, OVERLAP_FRAMES
+
+PRIOR_SIGMA = 0.5
+"""Default standard deviation of z: the public implementation's usual choice."""
+VOCODER_SIGMA = 0.8
+"""Default standard deviation of WaveGlow's noise: that of Flowtron's public inference script."""
+SPAN_SYMBOLS = 120
+"""Default most symbols spoken in one go."""
+RETRIES = 3
+"""Most and default further attempts at a span whose attention did not follow its text."""
+
+_FRAMES_PER_SYMBOL = 12
+_FRAMES_SPARE = 100
+
+
+def frames_ceiling(symbols: int) -> int:
+    """Frames after which an utterance of so many symbols is cut if neither gate nor attention has ended it.
+
+    Twice what slow speech takes (about 6 frames a symbol), and a second and a half more.
+    """
+    return min(LIMITS.frames, _FRAMES_SPARE + _FRAMES_PER_SYMBOL * symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A text to speak. What it sounds like depends on its own fields alone, never on its neighbours."""
+
+    text: str
+    """Of any length up to the limit: long texts are cut into spans (`fte.text.spans`), joined with pauses."""
+    speaker: int | str = 0
+    """Id or name."""
+    sigma: float = PRIOR_SIGMA
+    """Standard deviation of z: 0 is the flattest reading, 1 the most varied."""
+    seed: int = 0
+    request: int = 0
+    """Tells apart the noise of requests that share a seed."""
+    gate_threshold: float = 0.5
+    """An utterance ends at the first frame whose gate exceeds it."""
+    stop_with_attention: bool = True
+    """Whether an utterance also ends when its text has been read and no gate has ended it."""
+    temperature: float = 1.0
+    """Divides the attention's scores."""
+    max_frames: int | None = None
+    """Ceiling on the mel frames of a span; None derives it from the text. Raising it never changes the frames below."""
+    span_symbols: int = SPAN_SYMBOLS
+    """Most symbols spoken in one go."""
+    pause: float = 1.0
+    """Scales the pauses between spans; 0 joins them without."""
+    retries: int = RETRIES
+    """Further attempts at a span whose attention did not follow its text (`fte.takes`)."""
+    vocoder_sigma: float = VOCODER_SIGMA
+    """Standard deviation of the vocoder's noise."""
+    denoiser: float = 0.0
+    """Strength with which the vocoder's own hum is taken out; 0 leaves it, 0.01 to 0.1 is usual."""
+    chunk: int = CHUNK_FRAMES
+    """Frames that the vocoder computes at once."""
+    first_chunk: int = FIRST_CHUNK_FRAMES
+    """Frames of the very first chunk, which double from chunk to chunk until they reach ``chunk``."""
+    overlap: int = OVERLAP_FRAMES
+    """Frames of context on each side of a chunk (`fte.vocoder`)."""
+
+    def check(self) -> None:
+        """Raise RequestError for the first field that is out of range; voice and text are not looked at."""
+        if len(self.text) > LIMITS.request_characters:
+            raise RequestError(
+                f"the text has {len(self.text)} characters, more than {LIMITS.request_characters}: split it"
+            )
+        ranges = {
+            "sigma": (self.sigma, 0, 10),
+            "the vocoder's sigma": (self.vocoder_sigma, 0, 10),
+            "the denoiser's strength": (self.denoiser, 0, 1000),
+            "max_frames": (1 if self.max_frames is None else self.max_frames, 1, LIMITS.frames),
+            "span_symbols": (self.span_symbols, 1, LIMITS.symbols),
+            "pause": (self.pause, 0, 100),
+            "retries": (self.retries, 0, RETRIES),
+            "chunk": (self.chunk, 1, LIMITS.frames),
+            "first_chunk": (self.first_chunk, 1, LIMITS.frames),
+            "overlap": (self.overlap, 0, LIMITS.frames),
+        }
+        for name, (value, least, most) in ranges.items():
+            if not least <= value <= most:
+                raise RequestError(f"{name} is {value}: give a number from {least} to {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a span, for the record."""
+
+    seed: int
+    sigma: float
+    parts: int
+    """Utterances into which the span was cut for this attempt."""
+    verdict: str
+    """Of the flows that run before the first sound: "ok" or the gravest fault (`fte.health`)."""
+
+
+@dataclass(frozen=True)
+class SpokenSpan:
+    """One utterance of a speech, with what its attention says about it."""
+
+    text: str
+    transcript: Transcript
+    decoded: Decoded
+    index: int
+    """Number of the planned span it belongs to, from 0: a retry may cut one in two."""
+    completes: bool
+    """Whether it is the last utterance of that span."""
+    start_frame: int
+    """Its first frame in the whole speech."""
+    pause_frames: int
+    """Frames of silence after it."""
+    frame_seconds: float
+    attempts: tuple[Attempt, ...]
+    """All attempts at it; the best one is spoken."""
+
+    @property
+    def stop_frame(self) -> int:
+        """The first frame after it and its pause, in the whole speech."""
+        return self.start_frame + len(self.decoded.mel) + self.pause_frames
+
+    @cached_property
+    def timings(self) -> Timings:
+        """When each word and symbol is spoken, in seconds of the whole speech."""
+        frames = symbol_frames(align(self.decoded.attention), len(self.transcript.symbols))
+        offset = self.start_frame * self.frame_seconds
+        end = offset + len(self.decoded.mel) * self.frame_seconds
+        return Timings(
+            words=word_timings(self.transcript.words, frames, self.frame_seconds, offset),
+            symbols=symbol_timings(self.transcript.symbols, frames, self.frame_seconds, offset),
+            duration=end,
+        )
+
+    @cached_property
+    def health(self) -> Health:
+        """Whether its attention followed the text."""
+        words, ended = self.transcript.words, self.decoded.ended
+        return judge(self.decoded.attention, ended=ended, words=words, frame_seconds=self.frame_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a stream, given out as soon as it is settled."""
+
+    samples: Float32
+    """(n) from -1 to 1."""
+    sample_rate: int
+    """Hz."""
+    start_sample: int
+    """Place of the first sample in the whole speech."""
+    start_frame: int
+    stop_frame: int
+    """Mel frames of the whole speech that the samples touch."""
+    words: tuple[Timing, ...]
+    """Words that begin in it, as far as the attention is known by then; a word's end is not, and equals its start."""
+    span: SpokenSpan | None
+    """The span that ends with this chunk, whose samples are then the pause after it; None inside a span."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A spoken request."""
+
+    samples: Float32
+    """(n) from -1 to 1."""
+    sample_rate: int
+    """Hz."""
+    spans: tuple[SpokenSpan, ...]
+    """The utterances it was spoken in, at least one."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return len(self.samples) / self.sample_rate
+
+    @cached_property
+    def mel(self) -> Float32:
+        """(T, M) log magnitudes; the pauses between spans are at the floor."""
+        parts: list[Float32] = []
+        for span in self.spans:
+            mel = span.decoded.mel
+            parts += [mel, np.full((span.pause_frames, mel.shape[1]), np.log(LOG_FLOOR), np.float32)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def attention(self) -> tuple[Float32, ...]:
+        """Of each flow (T, N), frames in playing order; a pause attends to nothing."""
+        flows = range(len(self.spans[0].decoded.attention))
+        return tuple(self._block_diagonal([span.decoded.attention[k] for span in self.spans]) for k in flows)
+
+    def _block_diagonal(self, blocks: Sequence[Float32]) -> Float32:
+        whole = np.zeros((len(self.mel), len(self.symbols)), np.float32)
+        symbol = 0
+        for span, block in zip(self.spans, blocks, strict=True):
+            whole[span.start_frame :][: len(block), symbol : symbol + block.shape[1]] = block
+            symbol += block.shape[1]
+        return whole
+
+    @cached_property
+    def gate(self) -> Float32 | None:
+        """(T), 0 in the pauses; None for a voice without a gate."""
+        if self.spans[0].decoded.gate is None:
+            return None
+        whole = np.zeros(len(self.mel), np.float32)
+        for span in self.spans:
+            assert span.decoded.gate is not None
+            whole[span.start_frame :][: len(span.decoded.gate)] = span.decoded.gate
+        return whole
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The N symbols that were spoken."""
+        return tuple(symbol for span in self.spans for symbol in span.transcript.symbols)
+
+    @property
+    def ended(self) -> tuple[Ended, ...]:
+        """What ended each span."""
+        return tuple(span.decoded.ended for span in self.spans)
+
+    @property
+    def reached_ceiling(self) -> bool:
+        """Whether the ceiling on frames ended any span."""
+        return "ceiling" in self.ended
+
+    @property
+    def ok(self) -> bool:
+        """Whether every span is healthy."""
+        return all(span.health.ok for span in self.spans)
+
+    @cached_property
+    def timings(self) -> Timings:
+        """When each word and symbol is spoken, seconds."""
+        parts = [span.timings for span in self.spans]
+        words = tuple(timing for part in parts for timing in part.words)
+        symbols = tuple(timing for part in parts for timing in part.symbols)
+        return Timings(words, symbols, self.seconds)

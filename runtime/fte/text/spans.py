@@ -1,0 +1,133 @@
+"""Long text -> spans, each short enough to be spoken in one go, cut where a reader would pause.
+
+Attention-based models lose words in long utterances (users of the public Flowtron report it from about 80 characters
+on), so a text is cut at paragraphs and sentences, and a sentence that is still too long at the clause boundary nearest
+its middle, or between words where it has none. A sentence of a few letters goes with the next one: very short
+utterances are as badly spoken as very long ones. Time grows linearly with the text.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fte.errors import NothingToSayError, RequestError
+
+Boundary = Literal["word", "clause", "sentence", "paragraph"]
+"""What follows a span, from the weakest to the strongest; the end of the text is a paragraph's."""
+
+SHORT_CHARACTERS = 10
+"""A sentence of fewer, spaces aside, is spoken together with the next."""
+_LONG_CHARACTERS = 2_000
+"""A piece above this is cut without counting its symbols, which keeps the time linear."""
+
+Measure = Callable[[str], int]
+"""Text -> its number of symbols; raises RequestError where it cannot be spoken in one go."""
+
+_PARAGRAPHS = re.compile(r"\n[^\S\n]*\n")
+_TOKEN = re.compile(r"(?:\{[^{}]*\}|[^\s{}])+")
+_CLOSERS = "\"'”’»)]"
+_OPENERS = "\"'“‘«(["
+_CLAUSE_ENDS = frozenset(",;:.!?…—")
+_DASHES = frozenset({"-", "--", "---", "–", "—"})
+_ABBREVIATIONS = frozenset(
+    """
+    mr mrs ms dr st prof sr jr vs etc e.g i.e cf no nos fig vol pp inc ltd co corp gen col capt lt sgt maj rev hon gov
+    sen rep mt ave blvd approx dept est jan feb mar apr jun jul aug sep sept oct nov dec
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of text that is spoken as one utterance."""
+
+    text: str
+    boundary: Boundary
+    """What ends it."""
+
+
+def spans(text: str, limit: int, measure: Measure) -> Iterator[Span]:
+    """Cut ``text`` into spans of at most ``limit`` symbols as counted by ``measure``.
+
+    A single word of more symbols is a span of its own. ARPAbet in braces is never cut.
+    """
+    for paragraph in _PARAGRAPHS.split(text):
+        sentences = list(_sentences(_TOKEN.findall(paragraph)))
+        for i, tokens in enumerate(sentences):
+            yield from _cut(tokens, "paragraph" if i == len(sentences) - 1 else "sentence", limit, measure)
+
+
+def halves(span: Span) -> tuple[Span, Span] | None:
+    """The two parts of a span, cut where a pause hurts least; None where it is a single word."""
+    tokens = _TOKEN.findall(span.text)
+    if len(tokens) < 2:
+        return None
+    middle, boundary = _best_cut(tokens)
+    return Span(" ".join(tokens[:middle]), boundary), Span(" ".join(tokens[middle:]), span.boundary)
+
+
+def _sentences(tokens: Sequence[str]) -> Iterator[list[str]]:
+    sentence: list[str] = []
+    for i, token in enumerate(tokens):
+        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+        sentence.append(token)
+        is_long = sum(map(len, sentence[:SHORT_CHARACTERS])) >= SHORT_CHARACTERS
+        if following and is_long and _ends_sentence(token, following):
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
+
+
+def _ends_sentence(token: str, following: str) -> bool:
+    stem = token.rstrip(_CLOSERS)
+    if not stem or stem[-1] not in ".!?…":
+        return False
+    first = following.lstrip(_OPENERS)[:1]
+    if first and not (first.isupper() or first.isdigit() or first == "{"):
+        return False
+    word = stem.rstrip(".").lstrip(_OPENERS)
+    is_initial = len(word) == 1 and word.isupper() and word != "I"
+    return stem[-1] != "." or stem.endswith("..") or not (is_initial or word.lower() in _ABBREVIATIONS)
+
+
+def _cut(tokens: Sequence[str], boundary: Boundary, limit: int, measure: Measure) -> Iterator[Span]:
+    pieces: list[tuple[Sequence[str], Boundary]] = [(tokens, boundary)]
+    while pieces:
+        tokens, boundary = pieces.pop()
+        text = " ".join(tokens)
+        if len(tokens) == 1 or _fits(text, limit, measure):
+            yield Span(text, boundary)
+        else:
+            middle, inner = _best_cut(tokens)
+            pieces += [(tokens[middle:], boundary), (tokens[:middle], inner)]
+
+
+def _fits(text: str, limit: int, measure: Measure) -> bool:
+    if len(text) > _LONG_CHARACTERS:
+        return False
+    try:
+        return measure(text) <= limit
+    except NothingToSayError:
+        return True
+    except RequestError:
+        return False
+
+
+def _best_cut(tokens: Sequence[str]) -> tuple[int, Boundary]:
+    """Where to cut at least two tokens: the clause boundary nearest the middle, if it leaves a fifth on either side."""
+    starts = [0]
+    for token in tokens:
+        starts.append(starts[-1] + len(token) + 1)
+    whole = starts[-1]
+    inner = range(1, len(tokens))
+    clauses = [i for i in inner if whole <= 5 * min(starts[i], whole - starts[i]) and _ends_clause(tokens, i)]
+    middle = min(clauses or inner, key=lambda i: abs(whole - 2 * starts[i]))
+    return middle, "clause" if clauses else "word"
+
+
+def _ends_clause(tokens: Sequence[str], i: int) -> bool:
+    """Whether a reader may breathe before token ``i``."""
+    before, after = tokens[i - 1], tokens[i]
+    return before.rstrip(_CLOSERS)[-1:] in _CLAUSE_ENDS or before in _DASHES or after in _DASHES or after[0] in "(["
