@@ -8,7 +8,7 @@ import pytest
 from fte import noise
 from fte.bundle import Bundle
 from fte.constants import LIMITS
-from fte.decoder import NEVER, Decoder, Utterance
+from fte.decoder import NEVER, Arrival, Decoder, Utterance
 from fte.errors import RequestError
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_voice
@@ -211,3 +211,93 @@ def test_an_empty_batch_and_one_past_the_limit_are_refused(decoder):
         run.decode([])
     with pytest.raises(RequestError, match=f"{LIMITS.batch + 1} utterances"):
         run.decode(utterances(1) * (LIMITS.batch + 1))
+
+
+# --- ending with the attention ---
+
+
+def path_attention(path: list[int], symbols: int) -> np.ndarray:
+    """One-hot weights (T, N) of a path in playing order."""
+    return np.eye(symbols, dtype=np.float32)[np.array(path)]
+
+
+def guided(path: list[int], symbols: int, flows: int, **options) -> Utterance:
+    weights = path_attention(path, symbols)
+    z = 0.5 * noise.normal((len(path), 80), seed=1, request=0, stream="prior")
+    ids = np.arange(symbols) + 10
+    return Utterance(ids, z, attention=(weights,) * flows, gate_threshold=NEVER, **options)
+
+
+READ = [s for s in range(12) for _ in range(4)]
+"""Twelve symbols of four frames each."""
+AFTER = Arrival.SETTLED_FRAMES + Arrival.FADING_FRAMES
+
+
+@pytest.mark.parametrize("variant", ["no_gate_one_layer", "two_flows"])
+def test_a_backward_flow_ends_where_its_attention_reaches_the_beginning(variant, decoder):
+    """Playing order is the reverse of that flow's: the frames dropped are the first ones."""
+    waits = [0] * 100
+    (decoded,) = decoder(variant).decode([guided(waits + READ, 12, 2, stop_with_attention=True)])
+    assert decoded.ended == "attention"
+    # it arrives at symbol 1, one of the last two, with the fourth frame from the end of READ's beginning
+    assert len(decoded.mel) == 40 + AFTER
+    np.testing.assert_array_equal(decoded.attention[0][-40:], path_attention(READ[8:], 12))
+
+
+def test_a_forward_flow_ends_where_its_attention_reaches_the_end(decoder):
+    (decoded,) = decoder("one_flow").decode([guided(READ + [11] * 100, 12, 1, stop_with_attention=True)])
+    assert (decoded.ended, len(decoded.mel)) == ("attention", 40 + AFTER)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        [11] * 150,  # never read anything
+        [0, 1, 2] * 10 + [11] * 100,  # jumped over most of the text
+        READ[:40] + [11, 11, 5] * 30,  # glances
+        READ[:40] * 3,  # never arrives
+    ],
+    ids=["stuck", "jumped", "glances", "short"],
+)
+def test_attention_that_has_not_read_the_text_ends_nothing(path, decoder):
+    (decoded,) = decoder("one_flow").decode([guided(path, 12, 1, stop_with_attention=True)])
+    assert (decoded.ended, len(decoded.mel)) == ("ceiling", len(path))
+
+
+def test_attention_ends_nothing_unless_asked(decoder):
+    (decoded,) = decoder("one_flow").decode([guided(READ + [11] * 100, 12, 1)])
+    assert len(decoded.mel) == len(READ) + 100
+
+
+def test_in_a_batch_each_utterance_ends_with_its_own_attention(decoder):
+    paths = [READ + [11] * 60, [s for s in range(12) for _ in range(2)] + [11] * 60, [3] * 70]
+    decoded = decoder("one_flow").decode([guided(path, 12, 1, stop_with_attention=True) for path in paths])
+    assert [len(d.mel) for d in decoded] == [40 + AFTER, 20 + AFTER, 70]
+    assert [d.ended for d in decoded] == ["attention", "attention", "ceiling"]
+
+
+def test_a_gate_that_fires_goes_before_the_attention(decoder):
+    run = decoder("two_flows")
+    utterance = dataclasses.replace(guided([0] * 100 + READ, 12, 2, stop_with_attention=True), gate_threshold=0.0)
+    (decoded,) = run.decode([utterance])
+    assert (decoded.ended, len(decoded.mel)) == ("gate", 1)
+
+
+def test_frames_can_be_had_again(decoder):
+    decoding = decoder("two_flows").start(utterances(3))
+    first, again = list(decoding.frames()), list(decoding.frames())
+    for a, b in zip(first, again, strict=True):
+        assert a.index == b.index
+        for name in ("rows", "mel", "attention"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_lengths_are_settled_before_the_first_frame(decoder):
+    run = decoder("two_flows")
+    batch = threshold_that_stops_differently(run, utterances(4))
+    decoding = run.start(batch)
+    for _ in decoding.settle():
+        pass
+    known = [len(weights) for weights in decoding.attention[1]]
+    assert known == [len(d.mel) for d in run.decode(batch)]
+    assert set(decoding.ended) <= {"gate", "ceiling"}
