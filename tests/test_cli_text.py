@@ -1,6 +1,8 @@
 """`fte text` shows each stage and speaks nothing."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -96,3 +98,9 @@ def test_nothing_to_say_is_an_error():
 
 def test_a_terminal_gets_no_control_characters():
     assert "\x1b" not in run("a\x1b[31mb")
+
+
+def test_the_page_on_text_shows_the_true_output():
+    page = (Path(__file__).parents[1] / "docs" / "text.md").read_text("utf-8")
+    command, shown = re.findall(r'```bash\nfte text "(.*)"\n```\n\n```\n(.*?)```', page, re.DOTALL)[0]
+    assert [line.rstrip() for line in run(command).splitlines()] == shown.splitlines()

@@ -486,27 +486,37 @@ HOSTILE = {
 
 @pytest.mark.parametrize("pattern", HOSTILE.values(), ids=HOSTILE)
 def test_100_kb_of_hostile_text_are_cleaned_within_a_second(pattern):
-    """All rules together. Quadratic ones would need minutes, so that a busy machine may have three tries."""
+    """All rules together, in processor time: other work of the machine says nothing about the rules."""
     text = (pattern * 100_000).encode()[:100_000].decode(errors="ignore")
     assert any(seconds_to_clean(text) < 1 for _ in range(3))
 
 
 def seconds_to_clean(text: str) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     clean(text)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("pattern", ["a", "a's", "a-", "A", "é'", "{AH}", "{AH}a", "'", "1"])
 def test_10_000_hostile_characters_are_transcribed_within_a_second(pattern):
     frontend = TextFrontend(lexicon={"GPU": "AH0"}, guess_unknown=True)
     text = (pattern * LIMITS.text_characters)[: LIMITS.text_characters // len(pattern) * len(pattern)]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(RequestError):
         frontend.transcript(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_hostile_possessives_do_not_exhaust_the_stack():
     text = "a" + "'s" * sys.getrecursionlimit()
     assert TextFrontend().transcribe(text) == text
+
+
+def test_numbers_are_those_of_a_library_made_for_them():
+    """num2words, which is too slow to read 100 kB of numbers in a second."""
+    from num2words import num2words
+
+    some = [*range(0, 1300), *(7**i for i in range(4, 24)), *(10**i for i in range(21)), *range(99_990, 100_120)]
+    for number in some:
+        assert formal(number) == num2words(number)
+        assert ordinal(number).replace(",", "") == num2words(number, to="ordinal").replace(",", "")

@@ -1,5 +1,6 @@
 """The table of what is read how: data/text_table.tsv, by category, each with the source of its conventions."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,13 @@ def test_the_table_is_as_large_as_promised():
 def test_what_is_read_is_ordinary_text(written, read):
     """Reading it again changes nothing but the hyphens of numbers."""
     assert clean(read).replace("-", " ") == read.replace("-", " ")
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "text.md"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), re.findall(r"^\|[^|]*\| `(.*)` \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+)
+def test_the_examples_of_the_page_are_read_as_it_says(written, read):
+    assert clean(written) == read

@@ -6,6 +6,7 @@ programme loudness of ITU-R BS.1770-4 and EBU R 128 for one channel, in LUFS.
 
 import io
 import math
+import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -429,7 +430,13 @@ def _finite(samples: npt.ArrayLike) -> Floats:
 
 
 def _blocks(values: npt.NDArray[np.floating]) -> Iterator[npt.NDArray[np.floating]]:
-    return (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    for start in range(0, len(values), _BLOCK):
+        yield values[start : start + _BLOCK]
+        if isinstance(base, mmap.mmap):
+            base.madvise(mmap.MADV_DONTNEED)  # else a mapped file counts as memory of this process as a whole
 
 
 def _parts(blocks: Iterable[npt.ArrayLike]) -> Iterator[Floats]:

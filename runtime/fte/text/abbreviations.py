@@ -67,6 +67,7 @@ _BEFORE_NUMBERS = {
     "nos.": "numbers",
     "p.": "page",
     "pp.": "pages",
+    "pt.": "part",
     "vol.": "volume",
     "ch.": "chapter",
     "fig.": "figure",

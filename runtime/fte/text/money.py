@@ -18,7 +18,12 @@ _CURRENCIES = {
     "₩": ("won", "won", "jeon", "jeon"),
     "₹": ("rupee", "rupees", "paisa", "paise"),
 }
-_COUNTRIES = {"US": "US", "C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian"} | {
+_COUNTRIES = {
+    "US": "US",
+    "C": "Canadian",
+    "CA": "Canadian",
+    "A": "Australian",
+    "AU": "Australian",
     "NZ": "New Zealand",
     "HK": "Hong Kong",
 }

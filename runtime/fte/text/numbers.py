@@ -4,6 +4,7 @@ Two styles, both those the published models were trained on: ``cardinal`` is pla
 forty five"), ``formal`` has commas, "and" and hyphens ("twelve thousand, three hundred and forty-five").
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -63,6 +64,7 @@ def _below_hundred(n: int) -> str:
     return _TENS[tens - 2] + (f"-{_SMALL[ones]}" if ones else "")
 
 
+@functools.lru_cache(maxsize=4096)
 def cardinal(n: int) -> str:
     """1234 -> "one thousand two hundred thirty four"."""
     return formal(n).replace(" and ", " ").replace(",", "").replace("-", " ")

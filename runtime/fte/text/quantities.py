@@ -14,7 +14,7 @@ from fte.text.units import EXPONENTS
 # --- before the digits ---
 
 _BARE_FRACTION = re.compile(r"(?<![\w.])\.(?=\d)", re.ASCII)
-_MINUS = re.compile(r"(?<![^\s(\[\"'])-(?=[$£€¥₩₹]?\.?\d)", re.ASCII)
+_MINUS = re.compile(r"(?<![^\s(/\[\"'])-(?=[$£€¥₩₹]?\.?\d)", re.ASCII)
 
 
 def bare_decimals(text: str) -> str:
@@ -72,6 +72,7 @@ _PARTS = frozenset((*range(2, 11), 12, 16, 20, 32, 64, 100))
 _POWER = re.compile(r"(?:(?<=\d)|(?<=[A-Za-z)]))\^(-?\d{1,3})(?!\d)", re.ASCII)
 _SIGNS = (
     ("%", re.compile(r"(?<=\d) ?%"), " percent"),
+    ("°", re.compile(r"(?<=\d)°"), " degrees "),
     ("#", re.compile(r"#(?=\d)"), "number "),
     ("§", re.compile(r"§ ?(?=\d)"), "section "),
     ("C++", re.compile(r"(?<=\bC)\+\+"), " plus plus"),
@@ -81,9 +82,9 @@ _SIGNS = (
     ("~", re.compile(r"~ ?(?=[$£€\d])"), "about "),
     ("+", re.compile(r"(?<=\w) ?\+ ?(?=\d)|(?<=\d)\+(?!\w)|(?<![\w+])\+(?=\d)"), " plus "),
     ("<", re.compile(r"<(?= ?[\d$£€])"), " less than "),
-    (">", re.compile(r">(?= ?[\d$£€])"), " more than "),
+    (">", re.compile(r">(?= ?[\d$£€])"), " greater than "),
     ("=", re.compile(r"(?<![=<>])=(?![=<>])"), " equals "),
-    ("/", re.compile(r"(?<=\d)/(?=[a-z])"), " per "),
+    ("/", re.compile(r"(?<=\d)/(?=[a-z])(?!minus)"), " per "),
     ("©", re.compile(r"©(?= ?\d)"), "copyright "),
     ("w/o", re.compile(r"(?<![\w.])w/o\b"), "without"),
     ("w/", re.compile(r"(?<![\w.])w/ ?(?=\w)"), "with "),

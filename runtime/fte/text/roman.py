@@ -23,22 +23,26 @@ _MONARCHS = (
 )
 _TITLES = "King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Sultan|Prince|Princess|Pharaoh"
 _HEADINGS = (
-    "Act|Annex|Apollo|Appendix|Article|Book|Bowl|Canto|Chapter|Class|Division|Figure|Grade|Group|Level|Mark|Op|Part|"
-    "Phase|Plate|Rocky|Scene|Section|Stage|Table|Title|Type|Vol|Volume|War"
+    "Act|Annex|Apollo|Appendix|Article|Book|Canto|Chapter|Class|Division|Figure|Grade|Group|Level|Op|Part|Phase|Plate|"
+    "Pt|Rocky|Scene|Section|Stage|Super Bowl|Table|Title|Type|Vol|Volume|World War"
 )
-_NUMERAL = r"([IVXLCDM]{1,15})(?![\w-]|'[a-rt-z]|\.\w)"
-_REGNAL = re.compile(rf"\b((?:(?:{_TITLES}) [A-Z][a-z]+|{_MONARCHS})) {_NUMERAL}")
+_NUMERAL_ENDS = r"(?![\w-]|'[a-rt-z]|\.\w)"
+_REGNAL = re.compile(rf"\b((?:(?:{_TITLES}) [A-Z][a-z]+|{_MONARCHS})) ([IVX]{{1,7}}){_NUMERAL_ENDS}")
+_INITIAL = re.compile(r"\. [A-Z]")
 _FIRST = re.compile(r"[.,;:!?)\"']|$| (?:of|was|and|had|died|reigned|ruled|became)\b")
-_HEADING = re.compile(rf"\b({_HEADINGS}|{_HEADINGS.upper()})(\.?) {_NUMERAL}")
+_HEADING = re.compile(
+    rf"\b((?:{_HEADINGS}|{_HEADINGS.upper()})\.?) ([IVX]|[IVXLC]{{2,15}}){_NUMERAL_ENDS}"
+    rf"|\b((?:{_HEADINGS.lower()})\.?) ([IVXLC]{{2,15}}){_NUMERAL_ENDS}"
+)
 _CENTURY = re.compile(r"\b([IVX]{1,5})(?:th)?(?= [Cc]entur(?:y|ies)\b)")
-_AFTER_NAME = re.compile(r"\b([A-Z][a-z]+) (?=[IVX]{2})([IVX]{2,6})(?![\w-]|'[a-rt-z]|\.\w)")
+_AFTER_NAME = re.compile(rf"\b([A-Z][a-z]+) ([IVX]{{2,7}}){_NUMERAL_ENDS}")
 
 
 def roman_numerals(text: str) -> str:
-    """Roman numerals: "Henry VIII" -> "Henry the eighth", "Chapter IV" -> "Chapter four", "Final Fantasy VII"."""
+    """Roman numerals: "Henry VIII" -> "Henry the eighth", "Chapter IV", "Apollo XI" -> "Chapter 4", "Apollo 11"."""
     text = _CENTURY.sub(_century, text)
     text = _REGNAL.sub(_regnal, text)
-    text = _HEADING.sub(lambda m: _counted(m, f"{m[1]}{m[2]}", m[3]), text)
+    text = _HEADING.sub(lambda m: _counted(m, m[1] or m[3], m[2] or m[4]), text)
     return _AFTER_NAME.sub(lambda m: _counted(m, m[1], m[2]), text)
 
 
@@ -51,16 +55,23 @@ def value(numeral: str) -> int | None:
 
 
 def _regnal(match: re.Match[str]) -> str:
-    n = value(match[2])
-    # After a name the pronoun is more likely than the first of the name, unless what follows tells.
-    if n is None or (n == 1 and not _FIRST.match(match.string, match.end())):
+    name, numeral = match.groups()
+    n = value(numeral)
+    if n is None or (len(numeral) == 1 and _INITIAL.match(match.string, match.end())):
         return match[0]
-    return f"{match[1]} the {numbers.ordinal(n)}"
+    # After a name the pronoun is more likely than the first of the name, unless what follows tells.
+    if n == 1 and not _FIRST.match(match.string, match.end()):
+        return match[0]
+    return f"{name} the {numbers.ordinal(n)}"
 
 
 def _counted(match: re.Match[str], name: str, numeral: str) -> str:
     n = value(numeral)
-    return match[0] if n is None else f"{name} {numbers.cardinal(n)}"
+    if n is None:
+        return match[0]
+    # Digits, so that rules for what stands before a number see one; but with an ending they would be a decade.
+    has_ending = match.string.startswith("'", match.end())
+    return f"{name} {numbers.cardinal(n) if has_ending else n}"
 
 
 def _century(match: re.Match[str]) -> str:

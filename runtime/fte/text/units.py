@@ -89,6 +89,10 @@ _SYMBOLS = {
     "degree Celsius": "°C",
     "degree Fahrenheit": "°F",
     "degree": "°",
+    "degree north": "°N",
+    "degree south": "°S",
+    "degree east": "°E",
+    "degree west": "°W",
     "cent": "¢",
     "part per million": "ppm",
 }
@@ -100,15 +104,15 @@ _NAME = re.compile(r"^(square |cubic |)([^ ]+)")
 _ANY_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 _QUANTITY = re.compile(
     rf"(?<![\d.,/$£€¥₩₹])((?:\d{{1,3}} )?\d{{1,2}}/)?({NUMBER})( ?|-)(?:(sq|cu)\.? ?)?({_ANY_UNIT})(\^[23])?"
-    r"(?:/([A-Za-z]{1,6})(\^[23])?)?(?![\w^]|'\w|(?<=W) \d)",
+    r"(?:/(?!minus)([A-Za-z]{1,6})(\^[23])?)?(?![\w^]|'\w|(?<=W) \d)",
     re.ASCII,
 )
-_SPACED_DEGREES = re.compile(r"(?<=\d) ?° ?(?=[CF]\b)", re.ASCII)
+_SPACED_DEGREES = re.compile(r"(?<=\d) ?° ?(?=[CFNESW]\b)", re.ASCII)
 _FEET_AND_INCHES = re.compile(
     r"(?<![\d.,'])(\d{1,2})['′](?: (?=\d{1,2}(?:\"|″|'')))?(\d{1,2})(\"|″|'')?(?![\w']|[.,]\d)", re.ASCII
 )
 _BY = re.compile(r"(?<=\d)(?<!\b0) ?x ?(?=\d)", re.ASCII)
-_TIMES = re.compile(r"(?<=\d) ?× ?(?=\d)|(?<=\d)x\b", re.ASCII)
+_TIMES = re.compile(r"(?<=\d) ?[×*] ?(?=\d)|(?<=\d)x\b", re.ASCII)
 
 
 def units(text: str) -> str:
@@ -136,6 +140,7 @@ def _plural(name: str) -> str:
 
 
 def per(symbol: str, power: str = "") -> str:
+    """What is divided by: "h" -> " per hour", "m", "^3" -> " per cubic meter", "month" -> " per month", "" -> ""."""
     if not symbol:
         return ""
     if symbol in ("s", "sec"):
