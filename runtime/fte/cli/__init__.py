@@ -1,4 +1,4 @@
-"""The command line: `fte export | info | synth | bench`, one module a command."""
+"""The command line, one module a command."""
 
 import io
 import signal
@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, common, export, info, synth
+from fte.cli import bench, common, export, info, synth, text
 from fte.cli.common import say
 from fte.errors import FteError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (export.export, info.info, synth.synth, bench.bench):
+for command in (export.export, info.info, synth.synth, text.text, bench.bench):
     app.command()(command)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
