@@ -216,45 +216,6 @@ def test_names_of_others_are_printed_as_they_are(run, copied):
     assert all(text in spoken.err for text in ("[/red] :smile:", "[bold]careful[/b]", "[x][y].wav"))
 
 
-# Measuring.
-
-
-def test_bench_measures_what_it_says(run, tiny_path):
-    options = ["--batch", "3", "--frames", "12", "--symbols", "5", "--repeats", "1", "--precision", "fp32"]
-    done = run("bench", "--voice", tiny_path, *options, "--json", "bench.json")
-    assert (done.status, done.err) == (0, "")
-    report = json.loads(Path("bench.json").read_text(encoding="utf-8"))
-    assert set(report) == {"fte", "voice", "precision", "backend", "machine", "options", "decode", "vocoder"}
-    assert (report["fte"], report["voice"], report["precision"]) == (fte.__version__, "tiny", "fp32")
-    assert "ONNX Runtime" in report["backend"]
-    assert set(report["machine"]) == {"system", "cpu", "cores", "python"}
-    assert report["options"] == {"batch": 3, "frames": 12, "symbols": 5, "repeats": 1}
-    assert [row["batch"] for row in report["decode"]] == [1, 2, 3]
-    for row in report["decode"]:
-        assert row["ms_per_frame"] == pytest.approx(row["ms_per_step"] / row["batch"])
-        assert row["frames_per_second"] == pytest.approx(1000 / row["ms_per_frame"])
-        assert row["rtfx"] == pytest.approx(row["frames_per_second"] * 256 / 22050)
-        assert 0 < row["ms_per_frame"] < 1000 and 10 < row["resident_mb"] < 100_000
-    assert report["vocoder"]["frames"] == 12
-    assert report["vocoder"]["rtfx"] == pytest.approx(1000 / report["vocoder"]["ms_per_frame"] * 256 / 22050)
-    assert "tiny in fp32" in done.out
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--batch", "0"], "batch is 0: give 1 to 64"),
-        (["--batch", LIMITS.batch + 1], "batch is 65"),
-        (["--frames", "0"], "frames is 0"),
-        (["--symbols", LIMITS.symbols + 1], "symbols is 1001"),
-        (["--repeats", "0"], "repeats is 0"),
-        (["--json", "no/bench.json"], "cannot write no/bench.json: no is not a folder"),
-    ],
-)
-def test_bench_refuses_what_it_cannot_measure(refused, tiny_path, options, says):
-    assert says in refused("bench", "--voice", tiny_path, *options)
-
-
 # The tiny voice.
 
 
