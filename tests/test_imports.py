@@ -18,19 +18,27 @@ EXPORT = Path(fte_export.__file__).parent
 
 LAYERS = (
     {"constants", "errors"},
-    {"files"},
-    {"bundle", "text", "audio", "noise", "plot"},
+    {"ahead", "files"},
+    {"audio", "bundle", "melfile", "noise", "plot", "text"},
+    {"alignment", "sound"},
+    {"health", "timings"},
     {"backends"},
     {"decoder", "vocoder"},
+    {"speech"},
+    {"takes"},
+    {"renderer"},
+    {"stream"},
     {"synthesizer"},
-    {"bench"},
+    {"record"},
+    {"longform"},
+    {"bench", "doctor"},
     {"cli"},
 )
 """Each may import those before it. A package is one module here."""
-THIRD_PARTY = {"anyascii", "numpy", "num2words", "soundfile", "soxr"}
+THIRD_PARTY = {"anyascii", "numpy", "soundfile", "soxr"}
 """What importing the runtime may ask of an environment; its command line and tables take more."""
-ALSO = {"bench": {"rich"}, "cli": {"rich", "typer"}}
-LAZY = {"matplotlib": {"plot", "cli"}, "onnxruntime": {"backends"}}
+ALSO = {"bench": {"rich"}, "doctor": {"rich"}, "cli": {"rich", "typer"}}
+LAZY = {"matplotlib": {"bench", "plot", "cli"}, "onnxruntime": {"backends"}}
 """Packages that are imported only inside functions, and where."""
 EXPORT_MAY_IMPORT = {"fte", "fte.backends", "fte.bundle", "fte.constants", "fte.errors", "fte.files", "fte.text"}
 TORCH_IN = {"flowtron", "verify", "waveglow"}

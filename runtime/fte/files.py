@@ -10,6 +10,11 @@ from pathlib import Path
 from fte.errors import RequestError
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/fte, or ~/.cache/fte."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fte"
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield the path of an empty file beside ``path``; rename it to ``path`` when the block ends without an exception.

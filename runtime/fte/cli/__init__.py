@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, common, export, info, synth, text
+from fte.cli import bench, common, doctor, export, info, synth, text
 from fte.cli.common import say
 from fte.errors import FteError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (export.export, info.info, synth.synth, text.text, bench.bench):
+for command in (export.export, info.info, synth.synth, text.text, bench.bench, doctor.doctor):
     app.command()(command)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import fte
 from fte.bundle import Bundle
 from fte.errors import BackendError, BundleError, RequestError
+from fte.files import cache_folder
 
 _TEXT_FILE_BYTES = 16 << 20
 
@@ -90,7 +91,7 @@ def voice_path(name: str) -> Path:
     """The folder of a voice; 'tiny' is made on first use and kept in the user's cache."""
     if name != "tiny":
         return Path(name)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fte"
+    cache = cache_folder()
     path = cache / f"tiny-{re.sub(r'[^0-9A-Za-z.]', '_', fte.__version__)}"
     if _is_sound(path):
         return path
