@@ -79,3 +79,10 @@ def test_few_examples_are_not_run():
 def test_links_to_files_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_generated_pages_hold_the_docstrings(tmp_path):
+    subprocess.run([sys.executable, "-m", "pdoc", "-o", str(tmp_path), "fte.synthesizer", "fte.speech"], check=True)
+    page = (tmp_path / "fte" / "synthesizer.html").read_text("utf-8")
+    assert "Speak a text while it is being computed" in page
+    assert "first_chunk" in (tmp_path / "fte" / "speech.html").read_text("utf-8")
