@@ -36,7 +36,7 @@ from ceiling import PRECISIONS, Ceiling, Work, measure_ceiling, work_of
 from fte import Synthesizer, noise
 from fte.constants import FRAME_SECONDS
 from fte.decoder import NEVER, Decoded, Utterance
-from fte.synthesizer import PRIOR_SIGMA, VOCODER_SIGMA
+from fte.speech import PRIOR_SIGMA, VOCODER_SIGMA
 from fte_export.checkpoint import Checkpoint
 from fte_export.pipeline import ExportOptions, export_voice
 from fte_export.random_voice import PUBLISHED_FLOWTRON, PUBLISHED_WAVEGLOW, random_flowtron, random_waveglow
