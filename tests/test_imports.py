@@ -24,6 +24,7 @@ LAYERS = (
     {"health", "timings"},
     {"backends"},
     {"decoder", "vocoder"},
+    {"style"},
     {"speech"},
     {"takes"},
     {"renderer"},
@@ -35,7 +36,7 @@ LAYERS = (
     {"cli"},
 )
 """Each may import those before it. A package is one module here."""
-THIRD_PARTY = {"anyascii", "numpy", "soundfile", "soxr"}
+THIRD_PARTY = {"anyascii", "numpy", "safetensors", "soundfile", "soxr"}
 """What importing the runtime may ask of an environment; its command line and tables take more."""
 ALSO = {"bench": {"rich"}, "doctor": {"rich"}, "cli": {"rich", "typer"}}
 LAZY = {"matplotlib": {"bench", "plot", "cli"}, "onnxruntime": {"backends"}}

@@ -23,8 +23,8 @@ from fte.errors import RequestError
 NEVER = 2.0
 """A gate threshold that no gate reaches."""
 
-Ended = Literal["gate", "attention", "ceiling"]
-"""What ended an utterance; "ceiling" means that all of z was decoded."""
+Ended = Literal["gate", "attention", "ceiling", "given"]
+"""What ended an utterance; "ceiling" means that all of z was decoded, "given" the same where attention was imposed."""
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -255,7 +255,7 @@ class _FlowRun:
         """Whether this flow decides where the utterances end."""
         self._has_gate = sizes.has_gate and self.ends
         self._arrival = Arrival(utterances, backward=_is_backward(flow)) if self.ends else None
-        self.ended: list[Ended] = ["ceiling"] * len(utterances)
+        self.ended: list[Ended] = ["ceiling" if u.attention is None else "given" for u in utterances]
         self._lengths = np.array([len(job.residual) for job in jobs])
         self._thresholds = np.array([u.gate_threshold for u in utterances])
         symbols = encoded["text_mask"].shape[1]

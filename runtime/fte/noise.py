@@ -4,8 +4,8 @@ Counter-based random numbers (Philox4x64-10: Salmon, Moraes, Dror and Shaw, "Par
 3", SC 2011) have no history: any block is computed from its key and counter alone. The layout, for anyone who draws the
 same noise elsewhere, in unsigned 64-bit words, the least significant first:
 
-- key: (seed, request); counter: (block within the row, row, stream, part), stream 0 for "prior" and 1 for "vocoder",
-  part the number of a span of a long text, 0 for the first or only one;
+- key: (seed, request); counter: (block within the row, row, stream, part), stream 0 for "prior", 1 for "vocoder" and
+  2 for "tail", part the number of a span of a long text, 0 for the first or only one;
 - each block gives four words, and each pair of words (u, v) gives two normals by Box and Muller (1958):
   radius = sqrt(-2 ln a), angle = 2 pi b, the values radius * cos(angle) and radius * sin(angle),
   with a = ((u >> 11) + 1) / 2^53 and b = (v >> 11) / 2^53, in float64 and rounded to float32 at the end.
@@ -25,13 +25,13 @@ import numpy.typing as npt
 
 from fte.errors import RequestError
 
-Stream = Literal["prior", "vocoder"]
-"""What the noise is for: the two never share a value."""
+Stream = Literal["prior", "vocoder", "tail"]
+"""What the noise is for: no two share a value."""
 
 SEED_LIMIT = 1 << 63
 """Seeds, request numbers and rows lie in [0, SEED_LIMIT)."""
 
-_STREAMS: dict[str, int] = {"prior": 0, "vocoder": 1}
+_STREAMS: dict[str, int] = {"prior": 0, "vocoder": 1, "tail": 2}
 _WORDS_A_BLOCK = 4
 _ROW = 1 << 64  # the counter is one 256-bit number; its second word counts rows
 _COUNTER = 1 << 256

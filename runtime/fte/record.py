@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+
+import numpy as np
 
 import fte
 from fte.speech import Request, SpokenSpan
+from fte.style.ramps import Ramp
 from fte.synthesizer import Synthesizer
 
 
 def request_record(voice: Synthesizer, request: Request) -> dict[str, Any]:
     """Everything that a speech depends on: with the same record, the same samples come out on the same machine."""
-    options = asdict(request)
+    options = asdict(replace(request, style=None, rhythm=None)) | {"style": _style(request), "rhythm": _rhythm(request)}
     text = options.pop("text")
     return {
         "fte": fte.__version__,
@@ -23,6 +26,24 @@ def request_record(voice: Synthesizer, request: Request) -> dict[str, Any]:
         "pronunciation": _pronunciation(voice),
         "options": options,
     }
+
+
+def _style(request: Request) -> dict[str, Any] | None:
+    """The names of a style or of a ramp's styles, and a hash of all they say."""
+    if request.style is None:
+        return None
+    ramp = [(knot.position, knot.shift) for knot in request.style.knots] if isinstance(request.style, Ramp) else []
+    content = hashlib.sha256(repr(ramp).encode())
+    for style in request.styles:
+        for array in (style.mean, style.utterance_spread):
+            content.update(np.ascontiguousarray(array).tobytes())
+    return {"names": [style.name for style in request.styles], "sha256": content.hexdigest()}
+
+
+def _rhythm(request: Request) -> str | None:
+    if request.rhythm is None:
+        return None
+    return hashlib.sha256(b"".join(np.ascontiguousarray(weights).tobytes() for weights in request.rhythm)).hexdigest()
 
 
 def _pronunciation(voice: Synthesizer) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is done for every utterance, streamed or in a batch: its spans, its z, the verdict on it, and its sound."""
 
+import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from fte import noise
+from fte.alignment import align
 from fte.audio import denoise_chunks, griffin_lim
 from fte.backends import Backend
 from fte.backends.base import Float32
 from fte.bundle import Bundle, Manifest
 from fte.constants import LOG_FLOOR
-from fte.decoder import Decoded, Decoder, Ended, Utterance
+from fte.decoder import NEVER, Decoded, Decoder, Ended, Utterance
 from fte.errors import NothingToSayError, RequestError
 from fte.health import Health, judge
 from fte.speech import Attempt, Request, SpokenSpan, frames_ceiling
+from fte.style.ramps import Ramp
+from fte.style.sampling import sample, tail_offset
+from fte.style.style import Style, check_voice
 from fte.takes import Piece, Take
 from fte.text import SYMBOLS, TextFrontend, Transcript
 from fte.text.frontend import check_braces
@@ -94,6 +99,7 @@ class Renderer:
         """
         request.check()
         self.speaker_id(request.speaker)
+        self._check_style(request)
         check_braces(request.text)
         found = 0
         waiting: Span | None = None
@@ -106,35 +112,74 @@ class Renderer:
                 yield PlannedSpan(waiting, found, is_last=False)
                 found += 1
             waiting = span
+        if found and (isinstance(request.style, Ramp) or request.rhythm is not None):
+            what = "a ramp" if request.rhythm is None else "a rhythm"
+            raise RequestError(f"{what} is of one utterance and the text was cut in {found + 1}: raise span_symbols")
         if waiting is None:
             self.transcript(request.text)  # says what is wrong with a text without words
             raise NothingToSayError("nothing in the text can be pronounced: give at least one letter or number")
         yield PlannedSpan(waiting, found, is_last=True)
 
+    def _check_style(self, request: Request) -> None:
+        for style in request.styles:
+            check_voice(style, self.bundle.voice_hash, f"the style {style.name!r}")
+
     def utterance(self, request: Request, take: Take, piece: Piece) -> Utterance:
-        ids = self.transcript(piece.span.text).ids
-        frames = frames_ceiling(len(ids)) if request.max_frames is None else request.max_frames
-        return Utterance(
-            text_ids=np.array(ids, np.int64),
+        """What the decoder is asked for. Raises RequestError for a style, ramp or rhythm that does not fit."""
+        transcript = self.transcript(piece.span.text)
+        frames = frames_ceiling(len(transcript.ids)) if request.max_frames is None else request.max_frames
+        if request.rhythm is not None:
+            frames = len(request.rhythm[0])
+        plain = Utterance(
+            text_ids=np.array(transcript.ids, np.int64),
             z=self.prior(frames, request, take, piece),
             speaker=self.speaker_id(request.speaker),
-            gate_threshold=request.gate_threshold,
-            stop_with_attention=request.stop_with_attention,
+            gate_threshold=request.gate_threshold if request.rhythm is None else NEVER,
+            stop_with_attention=request.stop_with_attention and request.rhythm is None,
             temperature=request.temperature,
+            attention=request.rhythm,
         )
+        if not isinstance(request.style, Ramp):
+            return plain
+        means = self._rehearsed(plain, request.style, transcript)
+        return dataclasses.replace(plain, z=plain.z + np.float32(request.style_weight) * means)
 
     def prior(self, frames: int, request: Request, take: Take, piece: Piece) -> Float32:
-        """z (T, M) ~ N(0, sigma^2). Row i of the noise goes to the i-th frame that the first flow computes.
+        """z (T, M) ~ N(style's mean, sigma^2). Row i of the noise goes to the i-th frame that the first flow computes.
 
-        So a higher ceiling changes nothing before it, whichever way that flow runs.
+        So a higher ceiling changes nothing before it, whichever way that flow runs. A ramp's means come later.
         """
-        sizes = self.manifest.flowtron
-        rows = noise.normal(
-            (frames, sizes.n_mels), seed=take.seed, request=request.request, stream="prior", part=piece.part
-        )
-        backward = sizes.n_flows % 2 == 0
-        z: Float32 = np.float32(take.sigma) * (rows[::-1] if backward else rows)
-        return z
+        sizes, key = self.manifest.flowtron, {"seed": take.seed, "request": request.request, "part": piece.part}
+        rows = noise.normal((frames, sizes.n_mels), stream="prior", **key)
+        eps = rows[::-1] if self._starts_at_the_end else rows
+        if not isinstance(request.style, Style):
+            return sample(eps, take.sigma)
+        means = request.style.frames(frames)
+        if request.tail is not None:
+            direction = noise.normal((sizes.n_mels,), stream="tail", **key)
+            means = means + tail_offset(request.style, direction, request.tail)
+        return sample(eps, take.sigma, means, request.style_weight)
+
+    @property
+    def _starts_at_the_end(self) -> bool:
+        """Whether the first flow to run is a backward one."""
+        return self.manifest.flowtron.n_flows % 2 == 0
+
+    def _rehearsed(self, plain: Utterance, ramp: Ramp, transcript: Transcript) -> Float32:
+        """The means (T, M) of a ramp, whose frames are known from speaking the utterance once without it.
+
+        Frames before and after the rehearsed utterance, of which a gate may take some, go on with the ramp's edge.
+        """
+        decoding = self.decoder.start([plain])
+        for _ in decoding.settle():
+            pass
+        attention = decoding.known_attention(0)
+        spoken = len(attention[0])
+        path = align(attention)
+        starts = [min(int(np.searchsorted(path, word.start)), spoken - 1) for word in transcript.words]
+        means = ramp.means(spoken, starts)
+        rest = len(plain.z) - spoken
+        return np.pad(means, ((rest, 0) if self._starts_at_the_end else (0, rest), (0, 0)), mode="edge")
 
     def verdict(self, piece: Piece, attention: Sequence[Float32], ended: Ended) -> Health:
         """The verdict on an attempt: on the flows before the last, which a stream knows before its first sound."""

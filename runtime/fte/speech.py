@@ -12,6 +12,9 @@ from fte.constants import LIMITS, LOG_FLOOR
 from fte.decoder import Decoded, Ended
 from fte.errors import RequestError
 from fte.health import Health, judge
+from fte.style.ramps import Ramp
+from fte.style.sampling import MAX_RADIUS, MAX_WEIGHT
+from fte.style.style import Style
 from fte.text import Transcript
 from fte.timings import Timing, Timings, symbol_timings, word_timings
 from fte.vocoder import CHUNK_FRAMES, FIRST_CHUNK_FRAMES, OVERLAP_FRAMES
@@ -64,6 +67,14 @@ class Request:
     """Scales the pauses between spans; 0 joins them without."""
     retries: int = RETRIES
     """Further attempts at a span whose attention did not follow its text (`fte.takes`)."""
+    style: Style | Ramp | None = None
+    """What z is drawn around instead of 0; a ramp is for texts that are spoken in one go."""
+    style_weight: float = 1.0
+    """Scales the style's mean: 0 is no style, beyond 1 exaggerates it."""
+    tail: float | None = None
+    """Radius in the style's own spread at which this rendition lies from it (`fte.style.sampling.tail_offset`)."""
+    rhythm: tuple[Float32, ...] | None = None
+    """Attention of each flow (T, N), of a recording of the same text: its rhythm is imposed, for T frames."""
     vocoder_sigma: float = VOCODER_SIGMA
     """Standard deviation of the vocoder's noise."""
     denoiser: float = 0.0
@@ -74,6 +85,13 @@ class Request:
     """Frames of the very first chunk, which double from chunk to chunk until they reach ``chunk``."""
     overlap: int = OVERLAP_FRAMES
     """Frames of context on each side of a chunk (`fte.vocoder`)."""
+
+    @property
+    def styles(self) -> tuple[Style, ...]:
+        """The style, or those of the ramp."""
+        if isinstance(self.style, Ramp):
+            return tuple(knot.style for knot in self.style.knots if knot.style is not None)
+        return () if self.style is None else (self.style,)
 
     def check(self) -> None:
         """Raise RequestError for the first field that is out of range; voice and text are not looked at."""
@@ -89,6 +107,8 @@ class Request:
             "span_symbols": (self.span_symbols, 1, LIMITS.symbols),
             "pause": (self.pause, 0, 100),
             "retries": (self.retries, 0, RETRIES),
+            "style_weight": (self.style_weight, 0, MAX_WEIGHT),
+            "tail": (0 if self.tail is None else self.tail, 0, MAX_RADIUS),
             "chunk": (self.chunk, 1, LIMITS.frames),
             "first_chunk": (self.first_chunk, 1, LIMITS.frames),
             "overlap": (self.overlap, 0, LIMITS.frames),
@@ -96,6 +116,8 @@ class Request:
         for name, (value, least, most) in ranges.items():
             if not least <= value <= most:
                 raise RequestError(f"{name} is {value}: give a number from {least} to {most}")
+        if self.tail is not None and not isinstance(self.style, Style):
+            raise RequestError("a tail is drawn around a style, and this request has none: give one")
 
 
 @dataclass(frozen=True, slots=True)

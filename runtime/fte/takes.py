@@ -66,7 +66,7 @@ class Choice(Generic[T]):
     """The attempts at one span so far; T is whatever the caller needs to speak an attempt."""
 
     def __init__(self, request: Request, span: Span, index: int) -> None:
-        self._takes = islice(takes(request, span, index), 1 + request.retries)
+        self._takes = islice(takes(request, span, index), 1 + (0 if request.rhythm else request.retries))
         self._lowest = float("inf")
         self._settled = False
         self.attempts: list[Attempt] = []
