@@ -50,8 +50,7 @@ class SpeechStream(Iterator[Chunk]):
 
     def __init__(self, voice: Renderer, request: Request, plan: Iterable[PlannedSpan], start_frame: int = 0) -> None:
         # Until the first chunk is out, the decoder makes no more than that chunk needs, and leaves it the machine.
-        needed = request.first_chunk + request.overlap
-        self._ahead: Ahead[_Item] = Ahead(_decode(voice, request, plan), needed)
+        self._ahead: Ahead[_Item] = Ahead(_decode(voice, request, plan), limit=1)
         self._chunks = _voice(self._ahead, voice, request, start_frame)
 
     def __iter__(self) -> "SpeechStream":
