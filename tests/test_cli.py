@@ -123,7 +123,7 @@ def test_from_checkpoints_to_speech(run, checkpoints):
     spoken = run("synth", "Hello.", "--voice", "trio", "--speaker", "b", "-o", "hello.wav", HELLO_FRAMES)
     assert spoken.status == 0
     assert "voice: trio in int8 through ONNX Runtime" in spoken.err and "on cpu" in spoken.err
-    assert "hello.wav: 0.23 s of audio" in spoken.err and "was cut at 0.23 s" in spoken.err
+    assert "hello.wav: 0.23 s of audio" in spoken.err and "the attention follows no text" in spoken.err
     assert wav("hello.wav").shape == (20 * 256,)
     assert len(set(wav("hello.wav").tolist())) > 1000
     assert sorted(path.name for path in Path().iterdir()) == ["hello.wav", "trio"]

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, common, doctor, export, info, synth, text
+from fte.cli import bench, common, doctor, export, info, style, synth, text
 from fte.cli.common import say
 from fte.errors import FteError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (export.export, info.info, synth.synth, text.text, bench.bench, doctor.doctor):
     app.command()(command)
+app.add_typer(style.app, name="style")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

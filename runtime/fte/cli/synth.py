@@ -25,13 +25,14 @@ from fte.cli.common import (
     say,
     voice_path,
 )
+from fte.cli.style import find_style, own_styles
 from fte.errors import RequestError
 
 if TYPE_CHECKING:
     from fte.speech import Request, SpokenSpan
     from fte.synthesizer import Synthesizer
 
-_VOICE = "Voice and backend"
+_DOUBTS_SHOWN = 3
 _SPEECH = "How it is spoken"
 _SOUND = "What is written"
 
@@ -57,10 +58,32 @@ def synth(
     ] = False,
     speaker: Annotated[str, typer.Option(help="Name or id.", rich_help_panel=_SPEECH)] = "0",
     sigma: Annotated[
-        float,
-        typer.Option(help="Standard deviation of z: 0 flat, 0.5 usual, 1 most varied.", rich_help_panel=_SPEECH),
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Standard deviation of z: 0 flat, 0.5 usual and the default (but for a style's own), 1 most varied.",
+            rich_help_panel=_SPEECH,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same audio.", rich_help_panel=_SPEECH)] = 0,
+    style: Annotated[
+        str,
+        typer.Option(
+            help='A style file, or the voice\'s own by name and weight: "happy:0.7,sad:0.3".', rich_help_panel=_SPEECH
+        ),
+    ] = "",
+    style_weight: Annotated[float, typer.Option(help="Scales the style; 0 is none.", rich_help_panel=_SPEECH)] = 1.0,
+    style_tags: Annotated[
+        bool,
+        typer.Option(
+            "--style-tags",
+            help=r"Read \[happy]...\[/happy] in the text as the voice's own styles.",
+            rich_help_panel=_SPEECH,
+        ),
+    ] = False,
+    tail: Annotated[
+        float | None,
+        typer.Option(help="Draw the rendition at this radius from the style.", rich_help_panel=_SPEECH),
+    ] = None,
     lexicon: Annotated[
         Path | None, typer.Option(help="Pronunciations: a word and its ARPAbet a line.", rich_help_panel=_SPEECH)
     ] = None,
@@ -122,7 +145,7 @@ def synth(
 ) -> None:
     """Speak a text, a book, every line of a file, or a mel."""
     from fte.sound import sound_format
-    from fte.speech import Request
+    from fte.speech import PRIOR_SIGMA, Request
     from fte.synthesizer import Synthesizer
 
     outputs = _Outputs(out, rate, loudness, timings, save_mel, plot, as_json, quiet)
@@ -141,10 +164,16 @@ def synth(
     if mode != "stdout":
         name = Path("lines.wav") if mode == "lines" else out
         sound_format(name).check_rate(rate or synthesizer.sample_rate)
+    found = find_style(style, voice_path(voice), synthesizer.bundle.voice_hash) if style else None
+    if sigma is None:
+        sigma = PRIOR_SIGMA if found is None else found.sigma
     request = Request(
         text="",
         speaker=speaker,
         sigma=sigma,
+        style=found,
+        style_weight=style_weight,
+        tail=tail,
         seed=seed,
         gate_threshold=gate_threshold,
         max_frames=max_frames,
@@ -161,6 +190,8 @@ def synth(
     requests = [
         dataclasses.replace(request, text=line, request=number if mode == "lines" else 0) for number, line in lines
     ]
+    if style_tags:
+        requests = [_with_tags(synthesizer, each, voice_path(voice)) for each in requests]
     for (number, _), each in zip(lines, requests, strict=True):
         _check_text(synthesizer, each, f"line {number} of {text_file}: " if mode == "lines" else "")
     if mode == "stdout":
@@ -274,6 +305,21 @@ def _lexicon(path: Path | None) -> Any:
     return read_lexicon(path)
 
 
+def _with_tags(synthesizer: "Synthesizer", request: "Request", bundle_path: Path) -> "Request":
+    """The request with its tags read as a ramp over words; without tags as it is."""
+    from fte.style.ramps import parse_styled_text, ramp_over_words, styled_words
+    from fte.style.style import Style
+
+    known = own_styles(bundle_path)
+    plain, marked = parse_styled_text(request.text, known)
+    if not marked:
+        return request
+    words = styled_words(plain, marked, lambda part: len(synthesizer.transcript(part).words))
+    styles = {part.name: find_style(part.name, bundle_path, synthesizer.bundle.voice_hash) for part in words}
+    base = request.style if isinstance(request.style, Style) else None
+    return dataclasses.replace(request, text=plain, style=ramp_over_words(words, styles, base))
+
+
 def _check_text(synthesizer: "Synthesizer", request: "Request", where: str) -> None:
     """Refuse a text before anything is computed, so that the last line of a file cannot fail after the first."""
     try:
@@ -323,7 +369,7 @@ def _speak(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *,
         if describe:
             _describe(synthesizer)
         _report(outputs, written, speech.seconds, elapsed)
-        _report_health(outputs.out, speech.spans)
+        _report_health(speech.spans)
 
 
 def _speak_book(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *, restart: bool) -> None:
@@ -418,17 +464,27 @@ def _report(outputs: _Outputs, written: Any, seconds: float, elapsed: float) -> 
         say(f"{outputs.loudness:g} LUFS were not reached: the peaks allow no more gain, or all is silent", "yellow")
 
 
-def _report_health(path: Path, spans: Iterable["SpokenSpan"]) -> None:
-    """Say which utterances are doubtful and what was tried."""
-    for message in _doubts(spans):
-        say(f"{path}: {message}", "yellow")
+def _report_health(spans: Iterable["SpokenSpan"]) -> None:
+    """Say which utterances are doubtful and what was tried: the first few."""
+    messages = list(_doubts(spans))
+    for message in messages[:_DOUBTS_SHOWN]:
+        say(message, "yellow")
+    if len(messages) > _DOUBTS_SHOWN:
+        say(f"and {len(messages) - _DOUBTS_SHOWN} more: --json tells all", "yellow")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _doubts(spans: Iterable["SpokenSpan"]) -> Iterator[str]:
     for span in spans:
-        if not span.health.ok:
+        if span.health.verdict == "unaligned":
+            yield f"{_shortened(span.text)!r}: the attention follows no text, so timings mean nothing"
+        elif not span.health.ok:
             faults = "; ".join(fault.message for fault in span.health.faults)
             tried = f" (best of {len(span.attempts)} attempts)" if len(span.attempts) > 1 else ""
-            yield f"{span.health.verdict}{tried}: {faults}"
+            yield f"{_shortened(span.text)!r} {span.health.verdict}{tried}: {faults}"
         elif len(span.attempts) > 1:
-            yield f"attempt {len(span.attempts)} was healthy, after {', '.join(a.verdict for a in span.attempts[:-1])}"
+            before = ", ".join(attempt.verdict for attempt in span.attempts[:-1])
+            yield f"{_shortened(span.text)!r}: attempt {len(span.attempts)} was healthy, after {before}"

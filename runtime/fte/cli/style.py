@@ -1,0 +1,228 @@
+"""`fte style ...`: styles from recordings, their arithmetic, and pictures of the latent space."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fte.bundle import Bundle
+from fte.cli.common import (
+    DeviceOption,
+    PrecisionOption,
+    VoiceArgument,
+    VoiceOption,
+    check_place,
+    make_folder,
+    out_console,
+    say,
+    voice_path,
+)
+from fte.errors import RequestError
+
+if TYPE_CHECKING:
+    from fte.style.style import Style
+    from fte.synthesizer import Synthesizer
+
+STYLES = "styles"
+"""Folder of a voice's own styles within its bundle."""
+
+app = typer.Typer(help="Styles: from recordings, mixed, on the way from one to another, and looked at.")
+
+StyleArgument = Annotated[str, typer.Argument(metavar="STYLE", help="A style file, or names of the voice's own.")]
+
+
+def find_style(text: str, bundle_path: Path, voice_hash: str) -> "Style":
+    """The style that ``text`` names: a .safetensors file, or a mix such as "happy:0.7,sad:0.3" of the voice's own.
+
+    Raises RequestError for names there are not, and files that are no style of this voice.
+    """
+    from fte.style.mixing import mix, parse_mix
+    from fte.style.style import load_style
+
+    if text.lower().endswith(".safetensors"):
+        return load_style(Path(text), voice_hash)
+    known = own_styles(bundle_path)
+    weights = parse_mix(text)
+    if missing := [name for name in weights if name not in known]:
+        listed = ", ".join(known) or "none"
+        raise RequestError(f"this voice has no style {missing[0]!r} in its folder {STYLES} (it has {listed})")
+    styles = {load_style(known[name], voice_hash): weight for name, weight in weights.items()}
+    return next(iter(styles)) if len(styles) == 1 else mix(styles)
+
+
+def own_styles(bundle_path: Path) -> dict[str, Path]:
+    """The files in a bundle's folder of styles, by name."""
+    return {path.stem: path for path in sorted((bundle_path / STYLES).glob("*.safetensors"))}
+
+
+@app.command()
+def mix(
+    styles: Annotated[str, typer.Argument(metavar="MIX", help='Such as "happy:0.7,sad:0.3", names or files.')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new style, .safetensors.")],
+    voice: VoiceOption = "tiny",
+) -> None:
+    """Weigh styles into a new one; the weights are divided by their sum."""
+    from fte.style.mixing import mix as mixed
+    from fte.style.mixing import parse_mix
+    from fte.style.style import save_style
+
+    check_place(out)
+    bundle = Bundle.open(voice_path(voice))
+    known = own_styles(voice_path(voice))
+    parts = {}
+    for name, weight in parse_mix(styles).items():
+        path = known.get(name, Path(f"{name}.safetensors"))
+        parts[find_style(str(path), voice_path(voice), bundle.voice_hash)] = weight
+    save_style(out, mixed(parts, name=out.stem))
+    say(f"wrote {out}")
+
+
+@app.command()
+def show(
+    files: Annotated[list[Path], typer.Argument(metavar="STYLE...", help="Style files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what style files are."""
+    from fte.style.style import load_style
+
+    records = [_record(load_style(path)) | {"file": str(path), "bytes": path.stat().st_size} for path in files]
+    if as_json:
+        typer.echo(json.dumps(records))
+        return
+    for record in records:
+        table = Table(show_header=False, box=None)
+        for name, value in record.items():
+            table.add_row(name, str(value) if not isinstance(value, list) else "\n".join(map(str, value)))
+        out_console.print(table)
+
+
+@app.command("list")
+def list_styles(voice: VoiceArgument) -> None:
+    """Name the styles in a voice's folder `styles`."""
+    from fte.style.style import load_style
+
+    bundle = Bundle.open(voice)
+    for name, path in own_styles(voice).items():
+        style = load_style(path, bundle.voice_hash)
+        out_console.print(f"{name}: {style.aggregation}, {len(style.references)} references, {_whose(style)}")
+
+
+def _record(style: "Style") -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "name": style.name,
+        "voice": style.voice_hash[:16],
+        "speaker": _whose(style),
+        "aggregation": style.aggregation,
+        "channels": style.n_mels,
+        "sigma": style.sigma,
+        "lambda": style.lam,
+        "length of the mean": round(float(np.linalg.norm(np.atleast_2d(style.mean).mean(axis=0))), 4),
+        "spread over frames": round(float(style.spread.mean()), 4),
+        "spread over utterances": round(float(style.utterance_spread.mean()), 4),
+        "references": [f"{note.name} ({note.frames} frames, {note.label or 'no label'})" for note in style.references],
+    }
+
+
+def _whose(style: "Style") -> str:
+    return "speakers taken out" if style.speaker is None else f"speaker {style.speaker}"
+
+
+# --- speaking with styles ---
+
+TextOption = Annotated[str, typer.Option(help="What to say.")]
+FolderOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the wavs and the picture.")]
+
+
+@app.command()
+def interpolate(
+    a: StyleArgument,
+    b: StyleArgument,
+    text: TextOption,
+    out: FolderOption,
+    voice: VoiceOption = "tiny",
+    steps: Annotated[int, typer.Option(help="Wavs from A to B, both included.")] = 7,
+    how: Annotated[str, typer.Option(help="linear or spherical.")] = "linear",
+    speaker: Annotated[str, typer.Option(help="Name or id.")] = "0",
+    sigma: Annotated[
+        float | None, typer.Option(help="Standard deviation around the style; its own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
+    max_frames: Annotated[int | None, typer.Option(help="Ceiling on the mel frames.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Speak a text on the way from one style to another: a wav a step, and one figure."""
+    from fte.style import mixing
+
+    if not 2 <= steps <= 100:
+        raise RequestError(f"{steps} steps were asked for: give 2 to 100")
+    if how not in ("linear", "spherical"):
+        raise RequestError(f"the way {how!r} is unknown: give linear or spherical")
+    synthesizer = _load(voice, device, precision)
+    first, second = (find_style(s, voice_path(voice), synthesizer.bundle.voice_hash) for s in (a, b))
+    positions = [i / (steps - 1) for i in range(steps)]
+    styles = [mixing.interpolate(first, second, t, how) for t in positions]  # type: ignore[arg-type]
+    options = {"speaker": speaker, "seed": seed, "max_frames": max_frames}
+    spoken = (
+        (f"{t:.2f}", text, options | {"style": style, "sigma": style.sigma if sigma is None else sigma})
+        for t, style in zip(positions, styles, strict=True)
+    )
+    _speak_all(synthesizer, spoken, out, f"{first.name} to {second.name}: {text}")
+
+
+@app.command()
+def vary(
+    style: StyleArgument,
+    text: TextOption,
+    out: FolderOption,
+    voice: VoiceOption = "tiny",
+    tail: Annotated[float, typer.Option(help="Radius in units of the style's spread between utterances.")] = 2.0,
+    count: Annotated[int, typer.Option(help="Renditions.")] = 8,
+    speaker: Annotated[str, typer.Option(help="Name or id.")] = "0",
+    sigma: Annotated[
+        float | None, typer.Option(help="Standard deviation around the style; its own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
+    max_frames: Annotated[int | None, typer.Option(help="Ceiling on the mel frames.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Speak a text in renditions drawn from the tails of a style."""
+    if not 1 <= count <= 100:
+        raise RequestError(f"{count} renditions were asked for: give 1 to 100")
+    synthesizer = _load(voice, device, precision)
+    found = find_style(style, voice_path(voice), synthesizer.bundle.voice_hash)
+    options = {"speaker": speaker, "seed": seed, "max_frames": max_frames, "style": found, "tail": tail}
+    options["sigma"] = found.sigma if sigma is None else sigma
+    spoken = ((f"{i:02d}", text, options | {"request": i}) for i in range(count))
+    _speak_all(synthesizer, spoken, out, f"{found.name}, radius {tail:g}: {text}")
+
+
+def _load(voice: str, device: str, precision: str) -> "Synthesizer":
+    from fte.synthesizer import Synthesizer
+
+    return Synthesizer.load(voice_path(voice), device, precision)
+
+
+def _speak_all(
+    synthesizer: "Synthesizer", spoken: Iterator[tuple[str, str, dict[str, Any]]], out: Path, title: str
+) -> None:
+    """Speak, write NAME.wav for each, and one figure of all."""
+    from fte.sound import write_sound
+    from fte.style.figure import Rendition, draw_renditions
+
+    check_place(out, is_folder=True)
+    renditions = []
+    for name, text, options in spoken:
+        speech = synthesizer.synthesize(text, **options)
+        make_folder(out)
+        write_sound(out / f"{name}.wav", speech.samples, speech.sample_rate)
+        renditions.append(Rendition(name, speech.mel, speech.samples))
+        say(f"{out / name}.wav: {speech.seconds:.2f} s")
+    draw_renditions(out / "renditions.png", renditions, synthesizer.sample_rate, title)
+    say(f"{out / 'renditions.png'}: all of them in one picture")
