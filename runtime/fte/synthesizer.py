@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -23,6 +24,7 @@ from fte.errors import RequestError
 from fte.renderer import PlannedSpan, Renderer
 from fte.speech import VOCODER_SIGMA, Request, Speech, SpokenSpan
 from fte.stream import SpeechStream
+from fte.style.posterior import Posterior, PosteriorExtractor
 from fte.takes import Choice
 from fte.text import TextFrontend, Transcript
 from fte.vocoder import CHUNK_FRAMES, OVERLAP_FRAMES, Vocoder, check_mel, given_noise
@@ -155,6 +157,21 @@ class Synthesizer:
         ]
         decoded = self.decoder.decode(utterances)
         return decoded if batch else decoded[0]
+
+    def posterior(
+        self, samples: Array, sample_rate: int, text: str, speaker: int | str = 0, *, temperature: float = 1.0
+    ) -> Posterior:
+        """z, attention and log likelihood of a recording, (n,) floats at ``sample_rate`` Hz, in which ``text`` is said.
+
+        Speaking with its z as it is gives the recording's mel back. `fte.style.means` makes styles of several.
+        Raises RequestError for a recording or text that cannot be used.
+        """
+        return self.extractor.posterior(samples, sample_rate, text, speaker, temperature=temperature)
+
+    @cached_property
+    def extractor(self) -> PosteriorExtractor:
+        """What finds z of recordings, loaded on first use. Raises RequestError where the voice has mels of its own."""
+        return PosteriorExtractor(self.bundle, self.backend, self.frontend)
 
     def vocode(
         self,

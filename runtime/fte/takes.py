@@ -3,7 +3,8 @@
 1. as asked;
 2. with another seed;
 3. with a third seed and 0.7 times the sigma, since a smaller z strays less;
-4. cut in two at its best boundary, as asked otherwise, since attention is lost in long spans first.
+4. cut in two at its best boundary, as asked otherwise, since attention is lost in long spans first (not with a ramp of
+   styles, which is of the whole).
 
 `Request.retries` is how many of 2 to 4 are tried. An attempt is judged (`fte.health`) when the flows before the last
 are done, which settle its length and order and come before its first sound: a stream retries no later than a file, and
@@ -20,6 +21,7 @@ from typing import Generic, TypeVar
 from fte.health import Health
 from fte.noise import SEED_LIMIT
 from fte.speech import Attempt, Request
+from fte.style.ramps import Ramp
 from fte.text.spans import Span, halves
 
 _SEED_STEP = 0x5DEECE66D
@@ -55,7 +57,8 @@ def takes(request: Request, span: Span, index: int) -> Iterator[Take]:
     second, third = ((request.seed + i * _SEED_STEP) % SEED_LIMIT for i in (1, 2))
     yield Take(whole, second, request.sigma)
     yield Take(whole, third, _LOWER_SIGMA * request.sigma)
-    if parts := halves(span):
+    whole_only = isinstance(request.style, Ramp)  # whose words are counted over the whole span
+    if not whole_only and (parts := halves(span)):
         yield Take(tuple(Piece(half, part + 1 + i) for i, half in enumerate(parts)), request.seed, request.sigma)
 
 

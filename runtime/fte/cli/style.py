@@ -23,6 +23,9 @@ from fte.cli.common import (
 from fte.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fte.style.references import Found, Skipped
     from fte.style.style import Style
     from fte.synthesizer import Synthesizer
 
@@ -56,6 +59,131 @@ def find_style(text: str, bundle_path: Path, voice_hash: str) -> "Style":
 def own_styles(bundle_path: Path) -> dict[str, Path]:
     """The files in a bundle's folder of styles, by name."""
     return {path.stem: path for path in sorted((bundle_path / STYLES).glob("*.safetensors"))}
+
+
+@app.command()
+def extract(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The style, .safetensors; by default among the voice's own.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the style; that of the file by default.")] = "",
+    voice: VoiceOption = "tiny",
+    ravdess: Annotated[Path | None, typer.Option(metavar="DIR", help="Recordings with RAVDESS names.")] = None,
+    filelist: Annotated[Path | None, typer.Option(help="A file of lines path|text|speaker[|label].")] = None,
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Sounds, each with a .txt beside it.")] = None,
+    emotion: Annotated[str, typer.Option(help="Of RAVDESS: names or numbers, comma-separated.")] = "",
+    intensity: Annotated[str, typer.Option(help="Of RAVDESS: normal or strong.")] = "",
+    actor: Annotated[str, typer.Option(help="Of RAVDESS: numbers, comma-separated.")] = "",
+    label: Annotated[str, typer.Option(help="Only recordings with this label.")] = "",
+    speaker: Annotated[str, typer.Option(help="The voice's speaker as whom the recordings are heard.")] = "0",
+    aggregation: Annotated[str, typer.Option(help="time_and_batch (a vector) or batch.")] = "time_and_batch",
+    frames: Annotated[int | None, typer.Option(help="Of a batch mean; the longest by default.")] = None,
+    sigma: Annotated[float, typer.Option(help="Suggested standard deviation around the style.")] = 0.5,
+    lam: Annotated[float, typer.Option("--lambda", help="The public notebook's lambda.")] = 1e-4,
+    speaker_independent: Annotated[
+        bool, typer.Option("--speaker-independent", help="Take the mean of each actor or speaker out first.")
+    ] = False,
+    keep_unaligned: Annotated[
+        bool, typer.Option("--keep-unaligned", help="Keep recordings that do not seem to say their text.")
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Make a style of recordings: the mean of their z."""
+    from fte.style.means import centred, mean_style
+    from fte.style.style import save_style
+
+    if out is None and not name:
+        raise RequestError("neither --out nor --name was given: name the file or the style")
+    kind = _aggregation(aggregation)
+    target = out or voice_path(voice) / STYLES / f"{name}.safetensors"
+    check_place(target if out is not None else voice_path(voice) / STYLES, is_folder=out is None)
+    # A speaker's mean is that of all emotions, so the filter by emotion comes after it.
+    wanted = _split(emotion)
+    found = _references(
+        ravdess, filelist, folder, () if speaker_independent else wanted, _split(intensity), _split(actor), speaker
+    )
+    synthesizer = _load(voice, device, precision)
+    extraction = synthesizer.extractor.extract(found.references, keep_unaligned=keep_unaligned)
+    _report_skipped([*found.skipped, *extraction.rejected])
+    evidence: list[Any] = list(extraction.evidence)
+    if speaker_independent:
+        people = [e.reference.attributes.get("actor", str(e.speaker)) for e in evidence]
+        evidence = list(centred(evidence, people))
+    chosen = [
+        e for e in evidence if label in ("", e.label) and (not speaker_independent or _is_wanted(e.label, wanted))
+    ]
+    if not chosen:
+        raise RequestError(f"none of {len(found.references)} recordings could be used: see the reasons above")
+    style = mean_style(
+        name or target.stem,
+        chosen,
+        voice_hash=synthesizer.bundle.voice_hash,
+        aggregation=kind,
+        lam=lam,
+        sigma=sigma,
+        n_frames=frames,
+    )
+    make_folder(target.parent)
+    save_style(target, style)
+    say(f"{target}: {len(chosen)} of {len(found.references)} recordings, {_whose(style)}")
+
+
+def _references(
+    ravdess: Path | None,
+    filelist: Path | None,
+    folder: Path | None,
+    emotions: tuple[str, ...],
+    intensities: tuple[str, ...],
+    actors: tuple[str, ...],
+    speaker: str,
+) -> "Found":
+    from fte.style import references
+
+    given = [option for option in (ravdess, filelist, folder) if option is not None]
+    if len(given) != 1:
+        raise RequestError("give recordings by one of --ravdess, --filelist and --folder")
+    if ravdess is not None:
+        return references.ravdess(
+            ravdess, emotions=emotions, intensities=intensities, actors=actors, speaker=_speaker(speaker)
+        )
+    if emotions or intensities or actors:
+        raise RequestError("--emotion, --intensity and --actor are for --ravdess: take --label instead")
+    return (
+        references.filelist(filelist)
+        if filelist is not None
+        else references.folder(given[0], speaker=_speaker(speaker))
+    )
+
+
+def _speaker(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _is_wanted(label: str | None, wanted: tuple[str, ...]) -> bool:
+    from fte.style.references import EMOTIONS
+
+    return not wanted or label in {EMOTIONS.get(int(w), w) if w.isdigit() else w for w in wanted}
+
+
+def _aggregation(text: str) -> Any:
+    if text not in ("time_and_batch", "batch"):
+        raise RequestError(f"the aggregation {text!r} is unknown: give time_and_batch or batch")
+    return text
+
+
+def _report_skipped(skipped: "Sequence[Skipped]") -> None:
+    """The reasons with their counts, and the first file of each."""
+    reasons: dict[str, list[Path]] = {}
+    for one in skipped:
+        reasons.setdefault(one.reason, []).append(one.path)
+    for reason, paths in reasons.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        say(f"left out {paths[0].name}{more}: {reason}", "yellow")
 
 
 @app.command()
