@@ -43,6 +43,7 @@ def desk(tmp_path, tiny_path, monkeypatch) -> Path:
     save_waveglow(tmp_path / "waveglow_256channels_universal_v5.pt", TINY_WAVEGLOW)
     (tmp_path / "lines.txt").write_text("One line.\nAnother line.\n", "utf-8")
     (tmp_path / "book.txt").write_text("It was a book.\n\nIt had two paragraphs, and an end.\n", "utf-8")
+    shutil.copytree(ROOT / "tests" / "data" / "ravdess_like", tmp_path / "recordings")
     (tmp_path / "words.txt").write_text("flowtron F L OW1 T R AA2 N\n", "utf-8")
     cached = tmp_path / "cache" / "fte" / f"tiny-{re.sub(r'[^0-9A-Za-z.]', '_', fte.__version__)}"
     shutil.copytree(tiny_path, cached)
