@@ -100,9 +100,22 @@ def test_show_prints_one_json_document(voice):
     assert load_style("s.safetensors").mean.shape == (50, 80)
 
 
+def test_a_map_is_drawn_with_its_numbers(voice):
+    first, second = sorted(DATA.rglob("*.wav"))[:2]
+    lines = [f"{p}|Kids are talking.|{s}|{label}" for label in ("x", "y") for s in (0, 1) for p in (first, second)]
+    Path("list.txt").write_text("\n".join(lines), "utf-8")
+    done = run("map", "--voice", voice, "--filelist", "list.txt", "-o", "map.png", "--keep-unaligned", "--json")
+    record = json.loads(done.stdout)
+    assert record["recordings"] == 8 and len(record["panels"]) == 4
+    assert Path("map.png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["map", "--ravdess", DATA, "-o", "m.png", "--keep-unaligned"], "two recordings or more each"),
+        (["map", "--ravdess", DATA, "-o", "m.jpg"], "the name of a map must end in one of"),
+        (["map", "--ravdess", DATA, "-o", "m.png", "--method", "mds"], "the method 'mds' is unknown"),
         (["extract", "-o", "s.safetensors"], "give recordings by one of --ravdess, --filelist and --folder"),
         (["extract", "--ravdess", DATA], "neither --out nor --name"),
         (["extract", "--ravdess", "empty", "-o", "s.safetensors"], "empty"),

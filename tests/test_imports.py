@@ -39,7 +39,13 @@ LAYERS = (
 THIRD_PARTY = {"anyascii", "numpy", "safetensors", "soundfile", "soxr"}
 """What importing the runtime may ask of an environment; its command line and tables take more."""
 ALSO = {"bench": {"rich"}, "doctor": {"rich"}, "cli": {"rich", "typer"}}
-LAZY = {"matplotlib": {"bench", "plot", "style", "cli"}, "pyworld": {"style"}, "onnxruntime": {"backends"}}
+LAZY = {
+    "matplotlib": {"bench", "plot", "style", "cli"},
+    "onnxruntime": {"backends"},
+    "pyworld": {"style"},
+    "sklearn": {"style", "cli"},
+    "umap": {"style"},
+}
 """Packages that are imported only inside functions, and where."""
 EXPORT_MAY_IMPORT = {"fte", "fte.backends", "fte.bundle", "fte.constants", "fte.errors", "fte.files", "fte.text"}
 TORCH_IN = {"flowtron", "verify", "waveglow"}

@@ -260,6 +260,60 @@ def _whose(style: "Style") -> str:
     return "speakers taken out" if style.speaker is None else f"speaker {style.speaker}"
 
 
+@app.command("map")
+def draw(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture (png, pdf, svg), or an interactive html.")],
+    voice: VoiceOption = "tiny",
+    ravdess: Annotated[Path | None, typer.Option(metavar="DIR", help="Recordings with RAVDESS names.")] = None,
+    filelist: Annotated[Path | None, typer.Option(help="A file of lines path|text|speaker|label.")] = None,
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Sounds, each with a .txt beside it.")] = None,
+    method: Annotated[str, typer.Option(help="pca, lda, tsne or umap.")] = "pca",
+    speaker: Annotated[str, typer.Option(help="The voice's speaker as whom the recordings are heard.")] = "0",
+    keep_unaligned: Annotated[
+        bool, typer.Option("--keep-unaligned", help="Keep recordings that do not seem to say their text.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as one JSON document.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Draw recordings in the latent space, by emotion and speaker, before and after the speaker is taken out."""
+    try:
+        import sklearn  # noqa: F401  (now, so that its absence is no surprise after the work is done)
+    except ImportError as error:
+        raise RequestError("maps need scikit-learn: install flowtron-fte[style]") from error
+    from fte.style.map import FORMATS, draw_map, latent_map
+    from fte.style.means import utterance_means
+    from fte.style.separation import METHODS
+
+    if method not in METHODS:
+        raise RequestError(f"the method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    if out.suffix.lower() not in FORMATS:
+        raise RequestError(f"cannot draw {out}: the name of a map must end in one of {', '.join(FORMATS)}")
+    check_place(out)
+    found = _references(ravdess, filelist, folder, (), (), (), speaker)
+    synthesizer = _load(voice, device, precision)
+    extraction = synthesizer.extractor.extract(found.references, keep_unaligned=keep_unaligned)
+    _report_skipped([*found.skipped, *extraction.rejected])
+    evidence = [e for e in extraction.evidence if e.label is not None]
+    people = [e.reference.attributes.get("actor", str(e.speaker)) for e in evidence]
+    names, labels = [e.name for e in evidence], [str(e.label) for e in evidence]
+    if not evidence:
+        raise RequestError("none of the recordings has a label and could be used: see the reasons above")
+    drawn = latent_map(names, utterance_means(evidence), labels, people, method)
+    draw_map(out, drawn)
+    if as_json:
+        typer.echo(json.dumps(drawn.record()))
+        return
+    table = Table(title=f"{len(evidence)} recordings")
+    for heading in ("label", "probe", "nearest mean", "chance", "silhouette"):
+        table.add_column(heading)
+    for panel in drawn.panels:
+        n = panel.numbers
+        figures = (f"{n.probe_accuracy:.0%}", f"{n.centroid_accuracy:.0%}", f"{n.chance:.0%}", f"{n.silhouette:+.2f}")
+        table.add_row(panel.title, *figures)
+    out_console.print(table)
+
+
 # --- speaking with styles ---
 
 TextOption = Annotated[str, typer.Option(help="What to say.")]
