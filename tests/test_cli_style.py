@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fte.cli import app
 from fte.errors import RequestError
+from fte.style.posterior import analysed
 from fte.style.style import load_style
 
 DATA = Path(__file__).parent / "data" / "ravdess_like"
@@ -91,6 +92,24 @@ def test_tags_in_a_text_give_its_words_their_style(voice):
     with pytest.raises(RequestError, match="there is no style 'joy'"):
         run_synth = CliRunner().invoke(app, [*arguments, "c.wav", "[joy]Kids[/joy] are.", "--style-tags"])
         raise run_synth.exception
+
+
+def test_each_label_gets_its_representative(voice):
+    run("representatives", "--voice", voice, "--ravdess", DATA, "--actor", "1,2", "--keep-unaligned")
+    styles = {p.stem: load_style(p) for p in (voice / "styles").glob("*.safetensors")}
+    assert set(styles) == {"neutral", "happy", "sad"}
+    assert np.abs(styles["happy"].mean - styles["sad"].mean).max() > 1e-3
+
+
+def test_the_rhythm_of_a_recording_gives_its_length(voice):
+    recording = DATA / "Actor_01" / "03-01-01-01-01-01-01.wav"
+    text = "Kids are talking by the door."
+    arguments = ["synth", text, "--voice", str(voice), "-q", "-o", "x.wav", "--rhythm", str(recording)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    samples, rate = soundfile.read(recording)
+    spoken = soundfile.info("x.wav")
+    trimmed = len(analysed(samples.astype(np.float32), rate, 80))
+    assert spoken.frames == 256 * trimmed
 
 
 def test_show_prints_one_json_document(voice):

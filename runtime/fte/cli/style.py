@@ -129,6 +129,38 @@ def extract(
     say(f"{target}: {len(chosen)} of {len(found.references)} recordings, {_whose(style)}")
 
 
+@app.command()
+def representatives(
+    voice: VoiceOption = "tiny",
+    ravdess: Annotated[Path | None, typer.Option(metavar="DIR", help="Recordings with RAVDESS names.")] = None,
+    filelist: Annotated[Path | None, typer.Option(help="A file of lines path|text|speaker|label.")] = None,
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Sounds, each with a .txt beside it.")] = None,
+    actor: Annotated[str, typer.Option(help="Of RAVDESS: numbers, comma-separated.")] = "",
+    speaker: Annotated[str, typer.Option(help="The voice's speaker as whom the recordings are heard.")] = "0",
+    sigma: Annotated[float, typer.Option(help="Suggested standard deviation around the styles.")] = 0.5,
+    keep_unaligned: Annotated[
+        bool, typer.Option("--keep-unaligned", help="Keep recordings that do not seem to say their text.")
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Make a style of each label at once: where it is furthest from the others and nearest to its own recordings."""
+    from fte.style.representative import representative_styles
+    from fte.style.style import save_style
+
+    found = _references(ravdess, filelist, folder, (), (), _split(actor), speaker)
+    synthesizer = _load(voice, device, precision)
+    extraction = synthesizer.extractor.extract(found.references, keep_unaligned=keep_unaligned)
+    _report_skipped([*found.skipped, *extraction.rejected])
+    labelled = [e for e in extraction.evidence if e.label is not None]
+    styles = representative_styles(labelled, voice_hash=synthesizer.bundle.voice_hash, sigma=sigma)
+    make_folder(voice_path(voice) / STYLES)
+    for label, style in styles.items():
+        target = voice_path(voice) / STYLES / f"{label}.safetensors"
+        save_style(target, style)
+        say(f"{target}: the representative of {sum(e.label == label for e in labelled)} recordings")
+
+
 def _references(
     ravdess: Path | None,
     filelist: Path | None,

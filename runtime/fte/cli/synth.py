@@ -84,6 +84,10 @@ def synth(
         float | None,
         typer.Option(help="Draw the rendition at this radius from the style.", rich_help_panel=_SPEECH),
     ] = None,
+    rhythm: Annotated[
+        Path | None,
+        typer.Option(help="A recording of the same text: its rhythm is imposed.", rich_help_panel=_SPEECH),
+    ] = None,
     lexicon: Annotated[
         Path | None, typer.Option(help="Pronunciations: a word and its ARPAbet a line.", rich_help_panel=_SPEECH)
     ] = None,
@@ -190,6 +194,8 @@ def synth(
     requests = [
         dataclasses.replace(request, text=line, request=number if mode == "lines" else 0) for number, line in lines
     ]
+    if rhythm is not None:
+        requests = [_with_rhythm(synthesizer, each, rhythm) for each in requests]
     if style_tags:
         requests = [_with_tags(synthesizer, each, voice_path(voice)) for each in requests]
     for (number, _), each in zip(lines, requests, strict=True):
@@ -303,6 +309,17 @@ def _lexicon(path: Path | None) -> Any:
     from fte.text import read_lexicon
 
     return read_lexicon(path)
+
+
+def _with_rhythm(synthesizer: "Synthesizer", request: "Request", recording: Path) -> "Request":
+    """The request with the attention of a recording of its text."""
+    from fte.audio import read_audio
+
+    samples, sample_rate = read_audio(recording)
+    found = synthesizer.posterior(samples, sample_rate, request.text, synthesizer.speaker_id(request.speaker))
+    if found.unaligned:
+        say(f"{recording.name} does not seem to say the text: {found.unaligned}", "yellow")
+    return dataclasses.replace(request, rhythm=found.attention)
 
 
 def _with_tags(synthesizer: "Synthesizer", request: "Request", bundle_path: Path) -> "Request":
