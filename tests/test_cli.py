@@ -342,7 +342,7 @@ def test_a_hostile_checkpoint_is_refused_and_not_run(refused, tmp_path):
         (["--speaker-names", "a,,b"], "'' cannot be the name of a speaker, it is empty"),
         (["--speaker-names", "n" * 5000], "1 speaker names were given"),
         (["--name", "a\x1b[2Jb"], r"'a\\x1b\[2Jb' cannot be the name of a voice"),
-        (["--precision", "fp16"], "precision 'fp16' is unknown: choose from fp32, int8"),
+        (["--precision", "fp64"], "precision 'fp64' is unknown: choose from fp32, int8, fp16, bf16"),
         (["--precision", " , "], "no precision was asked for: choose from fp32, int8"),
         (["--waveglow", WAVEGLOW], "has 16 mel channels and .* 80: give a vocoder trained on the same mels"),
     ],

@@ -102,9 +102,9 @@ def test_precisions_are_taken_once_each(names, expected):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["fp32", "fp16"], "precision 'fp16' is unknown: choose from fp32, int8"),
+        (["fp32", "fp64"], "precision 'fp64' is unknown: choose from fp32, int8, fp16, bf16"),
         ([""], "precision '' is unknown"),
-        ([], "no precision was asked for: choose from fp32, int8"),
+        ([], "no precision was asked for: choose from fp32, int8, fp16, bf16"),
     ],
 )
 def test_other_precisions_are_refused(names, says):

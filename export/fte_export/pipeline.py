@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fte.backends import OnnxRuntimeBackend
-from fte.bundle import FileEntry, FlowtronSizes, foreign_files, name_fault, roles_of
+from fte.bundle import FileEntry, FlowtronSizes, foreign_files, name_fault
 from fte.errors import BundleError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
-from fte_export.graphs.builder import Precision
-from fte_export.writer import Voice, graph_file, make_manifest, write_graphs, write_manifest
+from fte_export.graphs.builder import NARROW, Precision
+from fte_export.writer import Voice, graph_file, graph_roles, make_manifest, write_graphs, write_manifest
 
 if TYPE_CHECKING:
     from fte_export.verify import Parity
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+BLOCKS = (1, 8, 16, 32)
+"""Frames of the blocks that a GPU decodes at once, in a bundle with a precision for GPUs."""
 
 _READ, _WRITE = 0.15, 0.35
 """Fractions of an export's time that reading and writing take; verifying takes the rest."""
@@ -35,7 +38,7 @@ class ExportOptions:
     waveglow: Path | None = None
     config: Path | None = None
     """The public repository's config.json, to check the checkpoint against."""
-    precisions: tuple[str, ...] = ("fp32", "int8")
+    precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     speaker_names: tuple[str, ...] = ()
     name: str = ""
     verify: bool = True
@@ -72,7 +75,8 @@ def read_voice(options: ExportOptions, name: str) -> Voice:
             f"{len(speakers)} speaker names were given and {options.flowtron} has {flowtron.sizes.n_speakers} "
             "speakers: give one name for each"
         )
-    voice = Voice(options.name or name, flowtron, waveglow, speakers)
+    blocks = BLOCKS if any(precision in NARROW for precision in options.precisions) else ()
+    voice = Voice(options.name or name, flowtron, waveglow, speakers, blocks=blocks)
     _check_names(voice)
     return voice
 
@@ -120,7 +124,7 @@ def _check_replaceable(out: Path) -> None:
         )
 
 
-def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = PRECISIONS) -> None:
+def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = DEFAULT_PRECISIONS) -> None:
     """Write a voice that is in memory as the bundle ``out``, replacing one that is there."""
     with atomic_folder(out, overwrite=True) as folder:
         write_files(voice, precisions, folder)
@@ -131,7 +135,8 @@ def write_files(
 ) -> None:
     """Write a voice's graphs, weights and manifest into an existing folder."""
     graphs = _graph_files(voice, precisions)
-    expected = len(graphs) + sum("_guided" not in graph for graph in graphs)  # a guided graph shares its weight file
+    shared = sum("_guided" in graph or "_block_" in graph for graph in graphs)
+    expected = 2 * len(graphs) - shared  # a guided graph or a block shares the weight file of its flow
     files: dict[str, FileEntry] = {}
     for name, entry in write_graphs(voice, precisions, folder):
         files[name] = entry
@@ -141,8 +146,7 @@ def write_files(
 
 def _graph_files(voice: Voice, precisions: Sequence[Precision]) -> set[str]:
     """File names of the graphs of a bundle; precisions share some of them."""
-    roles = roles_of(voice.flowtron_sizes, voice.waveglow_sizes)
-    return {graph_file(role, precision) for role in roles for precision in precisions}
+    return {graph_file(role, precision) for precision in precisions for role in graph_roles(voice, precision)}
 
 
 def verify_files(voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress) -> "list[Parity]":

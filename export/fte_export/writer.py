@@ -20,9 +20,10 @@ from fte.bundle import (
 )
 from fte.text import SYMBOLS
 from fte_export.checkpoint import Checkpoint
-from fte_export.graphs.builder import Precision, WeightFile
-from fte_export.graphs.flowtron import encoder_graph, flow_graph, posterior_graph
+from fte_export.graphs.builder import NARROW, Precision, WeightFile
+from fte_export.graphs.flowtron import encoder_graph, flow_arrays, flow_block_graph, flow_graph, posterior_graph
 from fte_export.graphs.waveglow import vocoder_graph
+from fte_export.graphs.waveglow_chunk import chunk_vocoder_graph
 
 FP32_ONLY = ("encoder", "posterior")
 """Roles that run once per utterance: they gain nothing from int8, and every precision shares their fp32 graph."""
@@ -37,6 +38,8 @@ class Voice:
     waveglow: Checkpoint | None
     speakers: tuple[str, ...]
     warning: str = ""
+    blocks: tuple[int, ...] = ()
+    """Frames of the graphs that compute several frames at once (K); there are none in int8."""
 
     @property
     def flowtron_sizes(self) -> FlowtronSizes:
@@ -86,11 +89,29 @@ def _graphs(
         yield model, posterior_graph(arrays, sizes, weights)
     elif model == "vocoder":
         assert voice.waveglow is not None and voice.waveglow_sizes is not None
-        yield model, vocoder_graph(voice.waveglow.arrays, voice.waveglow_sizes, weights, precision)
+        make = chunk_vocoder_graph if precision in NARROW else vocoder_graph
+        yield model, make(voice.waveglow.arrays, voice.waveglow_sizes, weights, precision)
     else:
         flow = int(model.removeprefix("flow_"))
-        yield model, flow_graph(arrays, sizes, flow, weights, precision)
-        yield f"{model}_guided", flow_graph(arrays, sizes, flow, weights, precision, guided=True)
+        joined = flow_arrays(arrays, sizes, flow)
+        for guided in (False, True):
+            role = f"{model}_guided" if guided else model
+            yield role, flow_graph(joined, sizes, flow, weights, precision, guided=guided)
+            for frames in blocks_of(voice, precision):
+                graph = flow_block_graph(joined, sizes, flow, frames, weights, precision, guided=guided)
+                yield f"{role}_block_{frames}", graph
+
+
+def blocks_of(voice: Voice, precision: Precision) -> tuple[int, ...]:
+    """The block lengths that a voice has in a precision."""
+    return () if precision == "int8" else voice.blocks
+
+
+def graph_roles(voice: Voice, precision: Precision) -> list[str]:
+    """The graphs that a voice has in a precision."""
+    roles = roles_of(voice.flowtron_sizes, voice.waveglow_sizes)
+    flows = [role for role in roles if role.startswith("flow_")]
+    return roles + [f"{role}_block_{frames}" for role in flows for frames in blocks_of(voice, precision)]
 
 
 def _entry(path: Path, role: str, precision: Precision) -> FileEntry:
@@ -102,7 +123,6 @@ def make_manifest(voice: Voice, precisions: Sequence[Precision], files: dict[str
     sources = {"flowtron": Source(voice.flowtron.source_name, voice.flowtron.sha256)}
     if voice.waveglow:
         sources["waveglow"] = Source(voice.waveglow.source_name, voice.waveglow.sha256)
-    roles = roles_of(voice.flowtron_sizes, voice.waveglow_sizes)
     hop = {"hop": voice.waveglow_sizes.upsample_stride} if voice.waveglow_sizes else {}
     return Manifest(
         name=voice.name,
@@ -111,7 +131,7 @@ def make_manifest(voice: Voice, precisions: Sequence[Precision], files: dict[str
         symbols=_symbols(voice.flowtron_sizes.n_text),
         speakers=voice.speakers,
         sources=sources,
-        graphs={p: {role: graph_file(role, p) for role in roles} for p in precisions},
+        graphs={p: {role: graph_file(role, p) for role in graph_roles(voice, p)} for p in precisions},
         files=files,
         audio=AudioFormat(**hop),
         warning=voice.warning,

@@ -118,7 +118,8 @@ class FileEntry:
     """A file of the bundle."""
 
     role: str
-    """What it is: `encoder`, `posterior`, `flow_0`, `flow_0_guided`, `vocoder`, or `weights` of several graphs."""
+    """What it is: `encoder`, `posterior`, `flow_0`, `flow_0_guided`, `vocoder`, `flow_0_block_16` (16 frames at once),
+    or `weights_...` of the graphs of one model."""
     precision: str
     sha256: str
     bytes: int
@@ -156,7 +157,7 @@ class Manifest:
 
 
 def roles_of(flowtron: FlowtronSizes, waveglow: WaveglowSizes | None) -> list[str]:
-    """The graphs a bundle of these models has, in each precision."""
+    """The graphs that a bundle of these models has in each precision; it may have blocks of frames beside them."""
     flows = [f"flow_{k}{suffix}" for k in range(flowtron.n_flows) for suffix in ("", "_guided")]
     return ["encoder", "posterior", *flows] + (["vocoder"] if waveglow else [])
 
@@ -238,7 +239,9 @@ def weight_files_of(manifest: Manifest, graph: str) -> list[str]:
 
 
 def _model_of(role: str) -> str:
-    return role.removesuffix("_guided")
+    """`flow_0` for `flow_0_guided`, `flow_0_block_16` and the like; other roles are models of their own."""
+    flow = re.match(r"flow_[0-9]+(?=_|$)", role)
+    return flow.group() if flow else role
 
 
 def sha256_of(path: Path) -> str:

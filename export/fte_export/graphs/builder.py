@@ -1,22 +1,31 @@
 """A small writer of ONNX graphs whose large constants lie in one shared, memory-mappable file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from fte.errors import RequestError
 from fte_export.quantize import quantize_blocks, quantize_columns
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16", "bf16"]
 
 OPSET = 18
+NARROW_OPSET = 22
+"""The first in which every operator of these graphs takes bfloat16."""
 CONTRIB = "com.microsoft"
-IR_VERSION = 9
+IR_VERSION = 10
+
+NARROW: Mapping[Precision, type] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+"""The precisions for GPUs. What is narrow is written in the graph itself, value by value, because TensorRT 11 takes no
+other word for it: products with weights, and in WaveGlow what lies between them. Everything else stays fp32: scores
+and softmax, cell states, log_s, exp and the affine inverse, WaveGlow's 1x1 inverses, and every input and output."""
 
 _EXTERNAL_BYTES = 4096
 """Constants of at least this size go to the weight file, aligned to this size so that they can be mapped."""
@@ -27,10 +36,22 @@ _ONNX_TYPES = {
     np.dtype(np.bool_): TensorProto.BOOL,
     np.dtype(np.int8): TensorProto.INT8,
     np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int32): TensorProto.INT32,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
 }
 
 INT8_BLOCK = 128
 """Inputs that share one scale in a blockwise product; every concatenated part of a state starts a new block."""
+
+
+class _Place(NamedTuple):
+    """Where a constant lies in a weight file, and what it is."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class WeightFile:
@@ -39,16 +60,19 @@ class WeightFile:
     def __init__(self, name: str) -> None:
         self.name = name
         self._chunks: list[tuple[int, NDArray[Any]]] = []
-        self._places: dict[str, tuple[int, int]] = {}
+        self._places: dict[str, _Place] = {}
         self._end = 0
 
-    def place(self, key: str, array: NDArray[Any]) -> tuple[int, int]:
-        """Byte offset and length of ``array`` in the file, stored under ``key`` on first use."""
-        if key not in self._places:
-            offset = -(-self._end // _EXTERNAL_BYTES) * _EXTERNAL_BYTES
-            self._chunks.append((offset, array))
-            self._places[key] = (offset, array.nbytes)
-            self._end = offset + array.nbytes
+    def place(self, key: str) -> _Place | None:
+        """Where the constant ``key`` lies, or None if it is not stored."""
+        return self._places.get(key)
+
+    def store(self, key: str, array: NDArray[Any]) -> _Place:
+        """Store ``array`` under a new ``key``."""
+        offset = -(-self._end // _EXTERNAL_BYTES) * _EXTERNAL_BYTES
+        self._chunks.append((offset, array))
+        self._end = offset + array.nbytes
+        self._places[key] = _Place(offset, array.nbytes, array.shape, array.dtype)
         return self._places[key]
 
     def write(self, folder: Path) -> Path:
@@ -57,7 +81,7 @@ class WeightFile:
         with path.open("wb") as file:
             for offset, array in self._chunks:
                 file.seek(offset)
-                file.write(np.ascontiguousarray(array).data)
+                file.write(np.ascontiguousarray(array).view(np.uint8).data)  # bfloat16 has no buffer of its own
         return path
 
 
@@ -106,25 +130,34 @@ class GraphBuilder:
         return names
 
     def constant(self, array: Any, key: str = "") -> str:
-        """A constant; ``key`` names large ones in the weight file, so that graphs of one file can share them."""
+        """A constant; ``key`` names large ones in the weight file, so that graphs of one file can share them.
+
+        ``array`` may be a function that makes it: it is not called where ``key`` is known.
+        """
         if self.parent is not None:
             return self.parent.constant(array, key)
-        array = np.asarray(array)
         if key and key in self._constants:
             return self._constants[key]
         name = key or self.fresh("constant")
-        if array.nbytes < _EXTERNAL_BYTES or not key:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        else:
-            offset, length = self.weights.place(key, array)
-            tensor = TensorProto(name=name, dims=array.shape, data_type=_ONNX_TYPES[array.dtype])
-            tensor.data_location = TensorProto.EXTERNAL
-            for entry, value in (("location", self.weights.name), ("offset", offset), ("length", length)):
-                tensor.external_data.add(key=entry, value=str(value))
-        self.initializers.append(tensor)
+        place = self.weights.place(key)
+        if place is None:
+            array = np.asarray(array() if callable(array) else array)
+            if key and array.nbytes >= _EXTERNAL_BYTES:
+                place = self.weights.store(key, array)
+        self.initializers.append(
+            numpy_helper.from_array(np.ascontiguousarray(array), name) if place is None else self._external(name, place)
+        )
         if key:
             self._constants[key] = name
         return name
+
+    def _external(self, name: str, place: _Place) -> TensorProto:
+        tensor = TensorProto(name=name, dims=place.shape, data_type=_ONNX_TYPES[place.dtype])
+        tensor.data_location = TensorProto.EXTERNAL
+        entries = (("location", self.weights.name), ("offset", place.offset), ("length", place.length))
+        for entry, value in entries:
+            tensor.external_data.add(key=entry, value=str(value))
+        return tensor
 
     def scalar(self, value: float) -> str:
         """A float32 constant without axes."""
@@ -142,7 +175,8 @@ class GraphBuilder:
         """x (B, K) times weight (N, K) transposed, plus bias (N): (B, N). For few rows: the product reads weights.
 
         In int8 both operands are quantized in blocks of `INT8_BLOCK` along K, each row of x by itself, so that what
-        an utterance gives never depends on the batch it is in.
+        an utterance gives never depends on the batch it is in. In fp16 and bf16 the operands and the product are
+        narrow, the bias is added in fp32.
         """
         if self.precision == "int8":
             blocks, scales = quantize_blocks(weight, INT8_BLOCK)
@@ -152,11 +186,40 @@ class GraphBuilder:
             n, k = weight.shape
             sizes = {"K": k, "N": n, "bits": 8, "block_size": INT8_BLOCK, "accuracy_level": 4}
             return self.op("MatMulNBits", *operands, domain=CONTRIB, **sizes)
+        if self.precision in NARROW:
+            columns = self.narrow_constant(weight.T, f"{key}.weight")
+            product = self.wide(self.op("MatMul", self.narrow(x), columns))
+            return product if bias is None else self.op("Add", product, self.constant(bias, f"{key}.bias"))
         return self.linear_fp32(x, weight, bias, key)
+
+    def narrow(self, x: str) -> str:
+        """An fp32 value in the narrow type of this graph's precision; unchanged where it has none."""
+        if self.precision not in NARROW:
+            return x
+        return self.op("Cast", x, to=_ONNX_TYPES[np.dtype(NARROW[self.precision])])
+
+    def wide(self, x: str) -> str:
+        """A narrow value in fp32; unchanged where this graph's precision has no narrow type."""
+        return self.op("Cast", x, to=TensorProto.FLOAT) if self.precision in NARROW else x
+
+    def narrow_constant(self, array: NDArray[np.float32], key: str) -> str:
+        """A constant in the narrow type, or in fp32 where this graph's precision has none.
+
+        Raises RequestError for a value that fp16 cannot hold.
+        """
+
+        def converted() -> NDArray[Any]:
+            with np.errstate(over="ignore"):
+                values: NDArray[Any] = np.ascontiguousarray(array.astype(NARROW.get(self.precision, np.float32)))
+            if not np.isfinite(values.astype(np.float32)).all():
+                raise RequestError(f"{key} has values that {self.precision} cannot hold: choose fp32 or bf16")
+            return values
+
+        return self.constant(converted, key)
 
     def linear_fp32(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str) -> str:
         """The same product in fp32 whatever the precision: x (..., K), weight (N, K) -> (..., N)."""
-        product = self.op("MatMul", x, self.constant(np.ascontiguousarray(weight.T), f"{key}.weight"))
+        product = self.op("MatMul", x, self.constant(lambda: np.ascontiguousarray(weight.T), f"{key}.weight"))
         return product if bias is None else self.op("Add", product, self.constant(bias, f"{key}.bias"))
 
     def quantize(self, x: str) -> tuple[str, str, str]:
@@ -200,5 +263,7 @@ class GraphBuilder:
 
     def model(self) -> onnx.ModelProto:
         """The finished model; its weight file has to be written beside it."""
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        opsets = [helper.make_opsetid("", NARROW_OPSET if self.precision in NARROW else OPSET)]
+        if self.precision == "int8":
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
         return helper.make_model(self.graph(), opset_imports=opsets, ir_version=IR_VERSION, producer_name="fte")

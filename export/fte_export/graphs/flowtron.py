@@ -6,6 +6,7 @@ The mathematics is that of Flowtron (Valle et al. 2020) as its public implementa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -42,7 +43,7 @@ def encoder_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -> 
 
 def _keys_of(b: GraphBuilder, memory: str, weight: NDArray[np.float32], key: str) -> str:
     """Attention keys (B, A, N) of a memory (B, D, N), symbols last in both."""
-    return b.op("MatMul", b.constant(weight, f"{key}.key.weight"), memory)
+    return b.wide(b.op("MatMul", b.narrow_constant(weight, f"{key}.key.weight"), b.narrow(memory)))
 
 
 def _encode(b: GraphBuilder, arrays: Arrays, sizes: FlowtronSizes) -> tuple[str, str, str]:
@@ -130,55 +131,18 @@ def state_size(sizes: FlowtronSizes) -> int:
     return 2 * (1 + sizes.n_lstm_layers) * sizes.n_hidden + sizes.n_mels
 
 
-def flow_graph(
-    arrays: Arrays, sizes: FlowtronSizes, flow: int, weights: WeightFile, precision: Precision, *, guided: bool = False
-) -> onnx.ModelProto:
-    """One frame of one flow at inference: z (B, M) and state (B, S) -> mel (B, M), attention (B, N), state, gate (B).
-
-    The guided graph also takes ``prior`` (B, N), ``imposed`` (B, N) and ``is_imposed`` (B, 1): an attention prior, and
-    attention weights that replace the computed ones where is_imposed is true. It shares the plain graph's weights.
-    """
-    b = GraphBuilder(f"flow_{flow}", weights, precision)
+def flow_arrays(arrays: Arrays, sizes: FlowtronSizes, flow: int) -> Arrays:
+    """``arrays`` with what the graphs of a flow multiply with: the products of each LSTM joined, signs folded in."""
     key = f"flows.{flow}"
-    h, m, n_layers = sizes.n_hidden, sizes.n_mels, sizes.n_lstm_layers
-    z = b.input("z", np.float32, ["B", m])
-    state = b.input("state", np.float32, ["B", state_size(sizes)])
-    attention_inputs = _AttentionInputs(b, sizes, guided)
-
-    previous, *recurrent = b.split(state, [m] + [h] * (2 * (1 + n_layers)))
-    query_hidden, query_cell = _lstm_cell(
-        b, previous, recurrent[0], recurrent[1], arrays, f"{key}.attention_lstm", 0, h
-    )
-    context, attention = attention_inputs.attend(query_hidden, arrays, key)
-    decoder_input = b.op("Concat", query_hidden, context, axis=1)
-
-    next_state = [query_hidden, query_cell]
-    x = decoder_input
-    for layer in range(n_layers):
-        hidden, cell = recurrent[2 + 2 * layer], recurrent[3 + 2 * layer]
-        x, cell = _lstm_cell(b, x, hidden, cell, arrays, f"{key}.lstm", layer, h)
-        next_state += [x, cell]
-    mel = _inverse_affine(b, z, _dense(b, x, arrays, key), arrays, key)
-
-    b.output(mel, "mel", np.float32, ["B", m])
-    b.output(attention, "attention", np.float32, ["B", "N"])
-    b.output(b.op("Concat", mel, *next_state, axis=1), "next_state", np.float32, ["B", state_size(sizes)])
-    attention_inputs.declare_outputs(attention)
-    if f"{key}.gate_layer.weight" in arrays:
-        b.output(_gate(b, decoder_input, arrays, key), "gate", np.float32, ["B"])
-    return b.model()
+    lstms = [(f"{key}.attention_lstm", 0), *((f"{key}.lstm", layer) for layer in range(sizes.n_lstm_layers))]
+    joined = {f"{name}.{layer}": _joined_lstm(arrays, name, layer) for name, layer in lstms}
+    joined[f"{key}.conv_inverse"] = _affine_weights(arrays, key, log_s_sign=-1)
+    weights = {f"{name}.weight": weight for name, (weight, _) in joined.items()}
+    return {**arrays, **weights, **{f"{name}.bias": bias for name, (_, bias) in joined.items()}}
 
 
-def _gate(b: GraphBuilder, decoder_input: str, arrays: Arrays, key: str) -> str:
-    """sigmoid(gate_layer(x)): (B), fp32 in every precision because it decides where an utterance stops."""
-    weight, bias = arrays[f"{key}.gate_layer.weight"], arrays[f"{key}.gate_layer.bias"]
-    return b.op("Sigmoid", b.op("Squeeze", b.linear_fp32(decoder_input, weight, bias, f"{key}.gate"), b.ints(-1)))
-
-
-def _lstm_cell(
-    b: GraphBuilder, x: str, hidden: str, cell: str, arrays: Arrays, key: str, layer: int, size: int
-) -> tuple[str, str]:
-    """One step of an LSTM as one product over [h, x]; gate rows reordered to (i, f, o, g), so that one sigmoid serves.
+def _joined_lstm(arrays: Arrays, key: str, layer: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weight (4H, H + K) over [h, x] and bias (4H); gate rows reordered to (i, f, o, g), so that one sigmoid serves.
 
     h stands first: its channels then fill whole int8 blocks, and the mel frame, of another scale, has its own.
     """
@@ -187,8 +151,193 @@ def _lstm_cell(
         i, f, g, o = np.split(array, 4)
         return np.concatenate([i, f, o, g])
 
-    weight = reorder(np.concatenate([arrays[f"{key}.weight_hh_l{layer}"], arrays[f"{key}.weight_ih_l{layer}"]], axis=1))
-    bias = reorder(arrays[f"{key}.bias_ih_l{layer}"] + arrays[f"{key}.bias_hh_l{layer}"])
+    parts = [arrays[f"{key}.weight_{side}_l{layer}"] for side in ("hh", "ih")]
+    bias = arrays[f"{key}.bias_ih_l{layer}"] + arrays[f"{key}.bias_hh_l{layer}"]
+    return reorder(np.concatenate(parts, axis=1)), reorder(bias)
+
+
+def flow_graph(
+    arrays: Arrays, sizes: FlowtronSizes, flow: int, weights: WeightFile, precision: Precision, *, guided: bool = False
+) -> onnx.ModelProto:
+    """One frame of one flow at inference: z (B, M) and state (B, S) -> mel (B, M), attention (B, N), state, gate (B).
+
+    arrays are those of `flow_arrays`. The guided graph also takes ``prior`` (B, N), ``imposed`` (B, N) and
+    ``is_imposed`` (B, 1): an attention prior, and attention weights that replace the computed ones where is_imposed is
+    true. It shares the plain graph's weights.
+    """
+    b = GraphBuilder(f"flow_{flow}", weights, precision)
+    z = b.input("z", np.float32, ["B", sizes.n_mels])
+    state = _declare_state(b, sizes)
+    text = _Text(b, sizes, guided)
+    guide = _Guide(*(b.input(name, np.float32, ["B", "N"]) for name in ("prior", "imposed"))) if guided else None
+    frame = _frame(b, z, state, text, guide, arrays, sizes, f"flows.{flow}")
+    b.output(frame.mel, "mel", np.float32, ["B", sizes.n_mels])
+    b.output(frame.attention, "attention", np.float32, ["B", "N"])
+    _output_state(b, frame.state, sizes)
+    if frame.gate:
+        b.output(b.op("Squeeze", frame.gate, b.ints(-1)), "gate", np.float32, ["B"])
+    return b.model()
+
+
+def flow_block_graph(
+    arrays: Arrays,
+    sizes: FlowtronSizes,
+    flow: int,
+    frames: int,
+    weights: WeightFile,
+    precision: Precision,
+    *,
+    guided: bool = False,
+) -> onnx.ModelProto:
+    """``frames`` (K) frames of one flow in one graph, of `flow_arrays`: nobody looks at a gate before they are done.
+
+    z (K, B, M), state (B, S) and remaining (B, 1), the frames that each utterance may still have -> mel (K, B, M),
+    attention (K, B, N), gate (K, B), next_state and next_remaining. An utterance ends with the frame whose gate exceeds
+    its ``gate_threshold`` (B, 1) or when nothing remains; from then on its state stays, and its rows are zeros.
+    The guided graph takes prior and imposed as (K, B, N). It shares the weights of `flow_graph`.
+    """
+    b = GraphBuilder(f"flow_{flow}_block_{frames}", weights, precision)
+    key = f"flows.{flow}"
+    z = _frames_of(b, b.input("z", np.float32, [frames, "B", sizes.n_mels]), frames)
+    state = _declare_state(b, sizes)
+    remaining = b.input("remaining", np.int32, ["B", 1])
+    threshold = b.input("gate_threshold", np.float32, ["B", 1]) if _has_gate(arrays, key) else ""
+    text = _Text(b, sizes, guided)
+    guides: list[_Guide | None] = [None] * frames
+    if guided:
+        given = [_frames_of(b, b.input(n, np.float32, [frames, "B", "N"]), frames) for n in ("prior", "imposed")]
+        guides = [_Guide(prior, imposed) for prior, imposed in zip(*given, strict=True)]
+
+    done: list[_Frame] = []
+    for row, guide in zip(z, guides, strict=True):
+        speaks = b.op("Greater", remaining, b.constant(np.int32(0), "int32_0"))
+        frame = _frame(b, row, state, text, guide, arrays, sizes, key)
+        state = _hold(b, speaks, frame.state, state)
+        mel, attention, gate = (v and b.op("Where", speaks, v, b.scalar(0)) for v in frame[:3])
+        done.append(_Frame(mel, attention, gate, state))
+        remaining = _count_down(b, remaining, frame.gate, threshold)
+
+    b.output(_stack(b, [frame.mel for frame in done]), "mel", np.float32, [frames, "B", sizes.n_mels])
+    b.output(_stack(b, [frame.attention for frame in done]), "attention", np.float32, [frames, "B", "N"])
+    _output_state(b, state, sizes)
+    b.output(remaining, "next_remaining", np.int32, ["B", 1])
+    if threshold:
+        gates = b.op("Concat", *(frame.gate for frame in done), axis=1)
+        b.output(b.op("Transpose", gates, perm=[1, 0]), "gate", np.float32, [frames, "B"])
+    return b.model()
+
+
+def _frames_of(b: GraphBuilder, x: str, frames: int) -> list[str]:
+    """x (K, ...) as its K rows (...)."""
+    return [b.op("Squeeze", row, b.ints(0)) for row in b.split(x, [1] * frames, axis=0)]
+
+
+def _stack(b: GraphBuilder, rows: list[str]) -> str:
+    """K values (...) -> (K, ...)."""
+    return b.op("Concat", *(b.op("Unsqueeze", row, b.ints(0)) for row in rows), axis=0)
+
+
+def _count_down(b: GraphBuilder, remaining: str, gate: str, threshold: str) -> str:
+    """Frames that each utterance may still have (B, 1) after a frame with ``gate`` ('' without one)."""
+    none = b.constant(np.int32(0), "int32_0")
+    left = b.op("Sub", remaining, b.constant(np.int32(1), "int32_1"))
+    if threshold:
+        left = b.op("Where", b.op("Greater", gate, threshold), none, left)
+    return b.op("Max", left, none)
+
+
+class _State(NamedTuple):
+    """What a flow carries from frame to frame, as names of values."""
+
+    recurrent: tuple[str, ...]
+    """The output frame before (B, M), then h and c (B, H) of the attention LSTM and of each decoder layer."""
+    alignment: str
+    """[sum of past weights, last weights] (B, 2, N), or '' without cumulative attention."""
+
+
+def _declare_state(b: GraphBuilder, sizes: FlowtronSizes) -> _State:
+    state = b.input("state", np.float32, ["B", state_size(sizes)])
+    alignment = b.input("alignment", np.float32, ["B", 2, "N"]) if sizes.cumulative_attention else ""
+    return _State(tuple(b.split(state, [sizes.n_mels] + [sizes.n_hidden] * (2 * (1 + sizes.n_lstm_layers)))), alignment)
+
+
+def _output_state(b: GraphBuilder, state: _State, sizes: FlowtronSizes) -> None:
+    b.output(b.op("Concat", *state.recurrent, axis=1), "next_state", np.float32, ["B", state_size(sizes)])
+    if state.alignment:
+        b.output(state.alignment, "next_alignment", np.float32, ["B", 2, "N"])
+
+
+def _hold(b: GraphBuilder, speaks: str, new: _State, old: _State) -> _State:
+    """The new state of utterances that speak (B, 1), the old one of those that have ended."""
+    pairs = zip(new.recurrent, old.recurrent, strict=True)
+    recurrent = tuple(b.op("Where", speaks, *pair) for pair in pairs)
+    if not new.alignment:
+        return _State(recurrent, "")
+    rows = b.op("Unsqueeze", speaks, b.ints(2))
+    return _State(recurrent, b.op("Where", rows, new.alignment, old.alignment))
+
+
+class _Guide(NamedTuple):
+    """What guides the attention of one frame, as names of values (B, N)."""
+
+    prior: str
+    imposed: str
+
+
+class _Frame(NamedTuple):
+    """What one frame of a flow gives, as names of values."""
+
+    mel: str
+    """(B, M)."""
+    attention: str
+    """(B, N)."""
+    gate: str
+    """(B, 1), or '' in a flow without one."""
+    state: _State
+
+
+def _frame(
+    b: GraphBuilder,
+    z: str,
+    state: _State,
+    text: "_Text",
+    guide: _Guide | None,
+    arrays: Arrays,
+    sizes: FlowtronSizes,
+    key: str,
+) -> _Frame:
+    """One frame of one flow: z (B, M) and the state before -> mel, attention, gate and the state after."""
+    previous, hidden, cell, *deeper = state.recurrent
+    x, cell = _lstm_cell(b, previous, hidden, cell, arrays, f"{key}.attention_lstm", 0)
+    context, attention = text.attend(x, state.alignment, guide, arrays, key)
+    recurrent = [x, cell]
+    x = b.op("Concat", x, context, axis=1)
+    gate = _gate(b, x, arrays, key) if _has_gate(arrays, key) else ""
+    for layer in range(sizes.n_lstm_layers):
+        hidden, cell = deeper[2 * layer : 2 * layer + 2]
+        x, cell = _lstm_cell(b, x, hidden, cell, arrays, f"{key}.lstm", layer)
+        recurrent += [x, cell]
+    mel = _inverse_affine(b, z, _dense(b, x, arrays, key), arrays, key)
+    alignment = _advance_alignment(b, state.alignment, attention) if state.alignment else ""
+    return _Frame(mel, attention, gate, _State((mel, *recurrent), alignment))
+
+
+def _has_gate(arrays: Arrays, key: str) -> bool:
+    return f"{key}.gate_layer.weight" in arrays
+
+
+def _gate(b: GraphBuilder, decoder_input: str, arrays: Arrays, key: str) -> str:
+    """sigmoid(gate_layer(x)): (B, 1), fp32 in every precision because it decides where an utterance stops."""
+    weight, bias = arrays[f"{key}.gate_layer.weight"], arrays[f"{key}.gate_layer.bias"]
+    return b.op("Sigmoid", b.linear_fp32(decoder_input, weight, bias, f"{key}.gate"))
+
+
+def _lstm_cell(
+    b: GraphBuilder, x: str, hidden: str, cell: str, arrays: Arrays, key: str, layer: int
+) -> tuple[str, str]:
+    """One step of an LSTM as one product over [h, x]: the next h and c."""
+    weight, bias = arrays[f"{key}.{layer}.weight"], arrays[f"{key}.{layer}.bias"]
+    size = len(bias) // 4
     gates = b.linear(b.op("Concat", hidden, x, axis=1), weight, bias, f"{key}.{layer}")
     sigmoids, candidate = b.split(gates, [3 * size, size])
     i, f, o = b.split(b.op("Sigmoid", sigmoids), [size] * 3)
@@ -214,51 +363,42 @@ def _affine_weights(arrays: Arrays, key: str, log_s_sign: int) -> tuple[NDArray[
 
 def _inverse_affine(b: GraphBuilder, z: str, x: str, arrays: Arrays, key: str) -> str:
     """(z - b) / exp(log_s), in fp32: its error feeds every later frame."""
-    weight, bias = _affine_weights(arrays, key, log_s_sign=-1)
+    weight, bias = arrays[f"{key}.conv_inverse.weight"], arrays[f"{key}.conv_inverse.bias"]
     channels = len(bias) // 2
     negative_log_s, offset = b.split(b.linear_fp32(x, weight, bias, f"{key}.conv_inverse"), [channels] * 2)
     return b.op("Mul", b.op("Sub", z, offset), b.op("Exp", negative_log_s))
 
 
-class _AttentionInputs:
-    """The inputs that a flow step's attention reads, and what it computes from them."""
+class _Text:
+    """What the attention of every frame reads of the text: declares those inputs, and attends to them."""
 
     def __init__(self, b: GraphBuilder, sizes: FlowtronSizes, guided: bool) -> None:
-        self._b, self._sizes, self._guided = b, sizes, guided
-        d = sizes.n_text_dim + sizes.n_speaker_dim
+        self._b = b
         if sizes.cumulative_attention:
-            self.memory = b.input("memory", np.float32, ["B", d, "N"])
-            self.alignment = b.input("alignment", np.float32, ["B", 2, "N"])
+            self._memory = b.input("memory", np.float32, ["B", sizes.n_text_dim + sizes.n_speaker_dim, "N"])
         else:
-            self.keys = b.input("keys", np.float32, ["B", sizes.n_attention, "N"])
-        self.values = b.input("values", np.float32, ["B", "N", sizes.n_attention])
-        self.mask = b.input("text_mask", np.float32, ["B", "N"])
-        self.temperature = b.input("temperature", np.float32, ["B", 1])
-        if guided:
-            self.prior = b.input("prior", np.float32, ["B", "N"])
-            self.imposed = b.input("imposed", np.float32, ["B", "N"])
-            self.is_imposed = b.input("is_imposed", bool, ["B", 1])
+            self._keys = b.input("keys", np.float32, ["B", sizes.n_attention, "N"])
+        self._values = b.input("values", np.float32, ["B", "N", sizes.n_attention])
+        self._mask = b.input("text_mask", np.float32, ["B", "N"])
+        self._temperature = b.input("temperature", np.float32, ["B", 1])
+        self._is_imposed = b.input("is_imposed", bool, ["B", 1]) if guided else ""
+        self._bias = _score_bias(b, self._mask)
 
-    def attend(self, hidden: str, arrays: Arrays, key: str) -> tuple[str, str]:
+    def attend(self, hidden: str, alignment: str, guide: _Guide | None, arrays: Arrays, key: str) -> tuple[str, str]:
         """Context (B, A) and weights (B, N) for the attention LSTM's output (B, H)."""
         b = self._b
-        keys = self._conditioned_keys(arrays, key) if self._sizes.cumulative_attention else self.keys
-        bias = _score_bias(b, self.mask)
+        keys = self._conditioned_keys(alignment, arrays, key) if alignment else self._keys
         query = b.linear(hidden, arrays[f"{key}.attention_layer.query.weight"], None, f"{key}.query")
-        weights = _score(b, query, keys, bias, self.temperature, arrays, key)
-        if self._guided:
-            weights = b.op("Where", self.is_imposed, self.imposed, _with_prior(b, weights, self.prior, bias))
-        context = b.op("MatMul", b.op("Unsqueeze", weights, b.ints(1)), self.values)
+        weights = _score(b, query, keys, self._bias, self._temperature, arrays, key)
+        if guide:
+            guided = _with_prior(b, weights, guide.prior, self._bias)
+            weights = b.op("Where", self._is_imposed, guide.imposed, guided)
+        context = b.op("MatMul", b.op("Unsqueeze", weights, b.ints(1)), self._values)
         return b.op("Squeeze", context, b.ints(1)), weights
 
-    def _conditioned_keys(self, arrays: Arrays, key: str) -> str:
-        mask = self._b.op("Unsqueeze", self.mask, self._b.ints(1))
-        return _conditioned_keys(self._b, self.memory, self.alignment, mask, arrays, key)
-
-    def declare_outputs(self, attention: str) -> None:
-        if self._sizes.cumulative_attention:
-            alignment = _advance_alignment(self._b, self.alignment, attention)
-            self._b.output(alignment, "next_alignment", np.float32, ["B", 2, "N"])
+    def _conditioned_keys(self, alignment: str, arrays: Arrays, key: str) -> str:
+        mask = self._b.op("Unsqueeze", self._mask, self._b.ints(1))
+        return _conditioned_keys(self._b, self._memory, alignment, mask, arrays, key)
 
 
 def _advance_alignment(b: GraphBuilder, alignment: str, attention: str) -> str:
@@ -380,7 +520,7 @@ def _posterior_flow(
     values = b.linear_fp32(text.memory, arrays[f"{key}.attention_layer.value.weight"], None, f"{key}.value")
     x = b.op("Concat", hidden, b.op("MatMul", attention, values), axis=2)
     gate = ""
-    if f"{key}.gate_layer.weight" in arrays:
+    if _has_gate(arrays, key):
         weight, gate_bias = arrays[f"{key}.gate_layer.weight"], arrays[f"{key}.gate_layer.bias"]
         gate = b.op("Squeeze", b.linear_fp32(x, weight, gate_bias, f"{key}.gate"), b.ints(-1))
     for layer in range(sizes.n_lstm_layers):

@@ -1,4 +1,4 @@
-"""WaveGlow's graph at inference: mel and noise in, audio out.
+"""WaveGlow's graph for CPUs: mel and noise in, audio out. (`waveglow_chunk` has the one for GPUs.)
 
 Axes: B batch, T mel frames, M mel channels, G groups of samples (T * hop / group size), C channels of a WN.
 Everything runs over (B, G, C), channels last: a dilated convolution is one product over its shifted inputs side by
@@ -34,8 +34,8 @@ def vocoder_graph(arrays: Arrays, sizes: WaveglowSizes, weights: WeightFile, pre
     mel = b.input("mel", np.float32, ["B", "T", sizes.n_mels])
     noise = b.input("noise", np.float32, ["B", "G", sizes.n_group])
     tiles = _Tiles(b, mel, noise, sizes)
-    condition = _Condition(b, _upsample(b, tiles.fill(mel, tiles.frames), arrays, sizes), tiles)
-    audio, *later = _split_noise(b, tiles.fill(noise, tiles.groups), sizes)
+    condition = _Condition(b, upsample(b, tiles.fill(mel, tiles.frames), arrays, sizes), tiles)
+    audio, *later = split_noise(b, tiles.fill(noise, tiles.groups), sizes)
     for k in reversed(range(sizes.n_flows)):
         audio = _inverse_flow(b, audio, condition, tiles, arrays, sizes, k)
         if k % sizes.n_early_every == 0 and k > 0:
@@ -88,13 +88,14 @@ class _Tiles:
         return self._b.op("Reshape", x, self._b.op("Concat", self._b.ints(0, -1), channels, axis=0))
 
 
-def _split_noise(b: GraphBuilder, noise: str, sizes: WaveglowSizes) -> list[str]:
+def split_noise(b: GraphBuilder, noise: str, sizes: WaveglowSizes) -> list[str]:
+    """noise (B, G, group) by the flow at which its channels enter."""
     entries = sum(1 for k in range(1, sizes.n_flows) if k % sizes.n_early_every == 0)
     remaining = sizes.n_group - entries * sizes.n_early_size
     return b.split(noise, [remaining] + [sizes.n_early_size] * entries, axis=2) if entries else [noise]
 
 
-def _upsample(b: GraphBuilder, mel: str, arrays: Arrays, sizes: WaveglowSizes) -> str:
+def upsample(b: GraphBuilder, mel: str, arrays: Arrays, sizes: WaveglowSizes) -> str:
     """The transposed convolution, grouped: mel (B, T, M) -> (B, G, M * group), channel index m * group + sample.
 
     An output frame depends on its own mel frame and the kernel / stride - 1 before it, so the whole is one product of
@@ -108,8 +109,8 @@ def _upsample(b: GraphBuilder, mel: str, arrays: Arrays, sizes: WaveglowSizes) -
     padded = b.op("Pad", mel, b.ints(0, taps - 1, 0, 0, 0, 0), b.scalar(0))
     earlier = [b.op("Slice", padded, b.ints(taps - 1 - delay), b.ints(-delay), b.ints(1)) for delay in range(1, taps)]
     frames = b.op("Concat", mel, *earlier, axis=2)
-    product = b.op("MatMul", frames, b.constant(kernel, "upsample.weight"))
-    spread = b.op("Add", product, b.constant(bias, "upsample.bias"))
+    product = b.op("MatMul", b.narrow(frames), b.narrow_constant(kernel, "upsample.weight"))
+    spread = b.op("Add", product, b.narrow_constant(bias, "upsample.bias"))
     batch = b.op("Shape", mel, start=0, end=1)
     return b.op("Reshape", spread, b.op("Concat", batch, b.ints(-1, m * sizes.n_group), axis=0))
 
@@ -134,13 +135,18 @@ def _inverse_flow(
     b: GraphBuilder, audio: str, condition: _Condition, tiles: _Tiles, arrays: Arrays, sizes: WaveglowSizes, k: int
 ) -> str:
     """One flow backwards over audio (B, G, c): affine coupling, then the inverse 1x1 convolution, both in fp32."""
-    mixing = arrays[f"convinv.{k}.weight"]
-    half = len(mixing) // 2
+    inverse = inverse_mixing(arrays, k)
+    half = len(inverse) // 2
     first, second = b.split(audio, [half, half], axis=2)
     offset, negative_s = b.split(_wn(b, first, condition, tiles, arrays, sizes, k), [half, half], axis=2)
     second = b.op("Mul", b.op("Sub", second, offset), b.op("Exp", negative_s))
-    inverse = np.linalg.inv(mixing.astype(np.float64)).astype(np.float32)
     return b.linear_fp32(b.op("Concat", first, second, axis=2), inverse, None, f"convinv.{k}.inverse")
+
+
+def inverse_mixing(arrays: Arrays, k: int) -> NDArray[np.float32]:
+    """The inverse (c, c) of flow k's 1x1 convolution, computed in fp64."""
+    inverse: NDArray[np.float32] = np.linalg.inv(arrays[f"convinv.{k}.weight"].astype(np.float64)).astype(np.float32)
+    return inverse
 
 
 def _wn(
