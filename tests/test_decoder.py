@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fte import noise
+from fte.backends import Backend, OnnxRuntimeBackend
 from fte.bundle import Bundle
 from fte.constants import LIMITS
 from fte.decoder import NEVER, Arrival, Decoder, Utterance
@@ -14,6 +15,7 @@ from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_voice
 from tolerances import assert_close
 
+BLOCKS = (1, 8, 16)
 VARIANTS = {
     "two_flows": TINY_FLOWTRON,
     "one_flow": dataclasses.replace(TINY_FLOWTRON, n_flows=1),
@@ -27,10 +29,11 @@ def decoder(tmp_path_factory, backend):
     """A function: variant and precision -> its decoder."""
     bundles = {}
 
-    def make(variant: str, precision: str = "fp32") -> Decoder:
+    def make(variant: str, precision: str = "fp32", backend: Backend = backend) -> Decoder:
         if variant not in bundles:
             path = tmp_path_factory.mktemp("variants") / variant
-            write_voice(random_voice(variant, VARIANTS[variant], None, seed=5), path)
+            voice = random_voice(variant, VARIANTS[variant], None, seed=5)
+            write_voice(dataclasses.replace(voice, blocks=BLOCKS), path)
             bundles[variant] = Bundle.open(path)
         return Decoder(bundles[variant], backend, precision)
 
@@ -85,6 +88,73 @@ def test_the_batch_of_eight_really_stops_at_different_frames(decoder):
     batch = threshold_that_stops_differently(run, utterances(8))
     lengths = {len(d.mel) for d in run.decode(batch)}
     assert len(lengths) >= 4
+
+
+@pytest.mark.parametrize("frames", BLOCKS)
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestBlocks:
+    """Decoding several frames at once gives what single frames give, wherever an utterance ends.
+
+    Up to the last bits of a batch: with single frames, utterances that have ended leave it.
+    """
+
+    def same(self, variant, frames, decoder, batch):
+        one_by_one = decoder(variant).decode(batch)
+        in_blocks = decoder(variant, backend=OnnxRuntimeBackend("cpu", block_frames=frames)).decode(batch)
+        for one, block in zip(one_by_one, in_blocks, strict=True):
+            assert one.ended == block.ended
+            assert_close(block.mel, one.mel, "batch")
+            if one.gate is not None:
+                assert_close(block.gate, one.gate, "batch")
+            for a, b in zip(block.attention, one.attention, strict=True):
+                assert_close(a, b, "batch")
+
+    def test_to_the_ceiling(self, variant, frames, decoder):
+        self.same(variant, frames, decoder, utterances(3))
+
+    def test_where_gates_end_them(self, variant, frames, decoder):
+        batch = utterances(4)
+        if VARIANTS[variant].has_gate:
+            batch = threshold_that_stops_differently(decoder(variant), batch)
+        self.same(variant, frames, decoder, batch)
+
+    def test_where_attention_ends_them(self, variant, frames, decoder):
+        batch = [dataclasses.replace(u, stop_with_attention=True) for u in utterances(3)]
+        self.same(variant, frames, decoder, batch)
+
+    def test_with_priors_and_imposed_attention(self, variant, frames, decoder):
+        self.same(variant, frames, decoder, with_guidance(utterances(3), VARIANTS[variant].n_flows))
+
+
+def with_guidance(batch: list[Utterance], n_flows: int) -> list[Utterance]:
+    """The first with a prior, the second with an attention, the others as they are."""
+    random = np.random.default_rng(8)
+
+    def rows(utterance: Utterance) -> np.ndarray:
+        weights = random.random((len(utterance.z), len(utterance.text_ids)), np.float32)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    first, second, *others = batch
+    imposed = tuple(rows(second) for _ in range(n_flows))
+    prior = dataclasses.replace(first, attention_prior=rows(first))
+    return [prior, dataclasses.replace(second, attention=imposed), *others]
+
+
+def test_blocks_are_the_largest_that_the_backend_takes(decoder):
+    assert decoder("two_flows", backend=OnnxRuntimeBackend("cpu", block_frames=12)).flow_role(0) == "flow_0_block_8"
+
+
+def test_int8_has_no_blocks(decoder):
+    blocks = OnnxRuntimeBackend("cpu", block_frames=16)
+    assert decoder("two_flows", "int8", backend=blocks).flow_role(1) == "flow_1"
+
+
+def test_a_stream_of_blocks_can_be_left(decoder):
+    run = decoder("two_flows", backend=OnnxRuntimeBackend("cpu", block_frames=8))
+    frames = run.stream(utterances(2))
+    assert [next(frames).index for _ in range(3)] == [0, 1, 2]
+    frames.close()
+    assert list(frames) == []
 
 
 def test_frames_stream_in_playing_order(decoder):

@@ -54,6 +54,7 @@ class EmulatingBackend:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.block_frames = backend.block_frames
 
     @property
     def description(self) -> str:

@@ -29,6 +29,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """Of files, roles, precisions and models: no folder, nothing hidden, nothing that a terminal or a shell acts on."""
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and halves of surrogate pairs: no text of a manifest has them."""
+_BLOCK = re.compile(r"_block_([1-9][0-9]{0,3})$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIZE = 1 << 20
 """No size of a model (channels, symbols, speakers) is larger than this."""
@@ -212,6 +213,13 @@ class Bundle:
         for other in weight_files_of(self.manifest, name):
             self.file(other)
         return self.file(name)
+
+    def blocks(self, precision: str) -> list[int]:
+        """Frames (K) of the graphs of several frames that every flow has in ``precision``, in ascending order."""
+        roles = self.manifest.graphs.get(precision, {})
+        found = {int(match[1]) for role in roles if (match := _BLOCK.search(role))}
+        flows = [f"flow_{k}{guided}" for k in range(self.manifest.flowtron.n_flows) for guided in ("", "_guided")]
+        return sorted(k for k in found if all(f"{flow}_block_{k}" in roles for flow in flows))
 
     def check_files(self) -> list[str]:
         """One sentence for each file that is missing or differs; empty when all is well."""

@@ -82,6 +82,8 @@ class Decoder:
     def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
         self.sizes: FlowtronSizes = bundle.manifest.flowtron
         self._bundle, self._backend, self._precision = bundle, backend, precision
+        self.block_frames = max((k for k in bundle.blocks(precision) if k <= backend.block_frames), default=0)
+        """Frames of a flow that are decoded at once, or 0 for one at a time by a graph of its own."""
         self._graphs: dict[str, Graph] = {}
         self._loading = threading.Lock()
 
@@ -94,8 +96,12 @@ class Decoder:
 
     def load(self) -> None:
         """Load the graphs of plain decoding now, so that the first request does not wait for them."""
-        for role in ["encoder", *(f"flow_{k}" for k in range(self.sizes.n_flows))]:
+        for role in ["encoder", *(self.flow_role(k) for k in range(self.sizes.n_flows))]:
             self.graph(role)
+
+    def flow_role(self, flow: int, *, guided: bool = False) -> str:
+        """The role of the graph that decodes a flow here."""
+        return f"flow_{flow}{'_guided' if guided else ''}{f'_block_{self.block_frames}' if self.block_frames else ''}"
 
     def encoder_output(self, utterances: Sequence[Utterance]) -> Float32:
         """Memory (B, N, text + speaker channels): the encoder's output with the speaker's vector at every symbol."""
@@ -257,10 +263,11 @@ class _FlowRun:
         self._arrival = Arrival(utterances, backward=_is_backward(flow)) if self.ends else None
         self.ended: list[Ended] = ["ceiling" if u.attention is None else "given" for u in utterances]
         self._lengths = np.array([len(job.residual) for job in jobs])
-        self._thresholds = np.array([u.gate_threshold for u in utterances])
+        self._thresholds = np.array([u.gate_threshold for u in utterances], np.float32)  # as in a block's graph
         symbols = encoded["text_mask"].shape[1]
         guided = any(job.prior is not None or job.imposed is not None for job in jobs)
-        self._graph = decoder.graph(f"flow_{flow}_guided" if guided else f"flow_{flow}")
+        self._graph = decoder.graph(decoder.flow_role(flow, guided=guided))
+        self._block = decoder.block_frames
         self._timed = {"z": self._by_time([job.residual for job in jobs])}
         self._constant = {
             "text_mask": encoded["text_mask"],
@@ -289,12 +296,13 @@ class _FlowRun:
         return padded
 
     def steps(self) -> Iterator[tuple[Int64, Float32, Float32]]:
-        """Advance a frame at a time; yield the utterances still speaking (b), their mel (b, M) and attention (b, N).
+        """Advance a frame at a time; yield the utterances still speaking (b), their mel (b, M) and attention (b, N)."""
+        return self._in_blocks() if self._block else self._one_by_one()
 
-        An utterance that has ended leaves the batch: its rows are taken out of every input.
-        """
+    def _one_by_one(self) -> Iterator[tuple[Int64, Float32, Float32]]:
+        """An utterance that has ended leaves the batch: its rows are taken out of every input."""
         rows = np.arange(len(self._utterances))
-        outputs = ["mel", "attention", *(["gate"] if self._has_gate else [])]
+        outputs = self._frame_outputs()
         next_names = [f"next_{name}" for name in self._recurrent]
         step = 0
         while len(rows):
@@ -305,12 +313,47 @@ class _FlowRun:
             self._history.append((rows, results))
             yield rows, results[0], results[1]
             step += 1
-            going = step < self._lengths[rows]
-            if self._arrival is not None:
-                going &= ~self._has_ended(rows, results[1], results[2] if self._has_gate else None)
+            going = self._going(rows, step, results)
             if not going.all():
-                self._lengths[rows[~going]] = step
                 rows = self._keep(rows, going)
+
+    def _in_blocks(self) -> Iterator[tuple[Int64, Float32, Float32]]:
+        """The graph stops utterances by itself, so each block is on its way before the gates of the last are read."""
+        rows = np.arange(len(self._utterances))
+        limits = {"remaining": self._lengths[:, None].astype(np.int32)}
+        if self._has_gate:
+            limits["gate_threshold"] = self._thresholds[:, None].astype(np.float32)
+        loop = self._graph.loop(self._block, {**self._constant, **self._recurrent, **limits}, self._timed)
+        try:
+            loop.launch()
+            launched = self._block
+            step = 0
+            while len(rows):
+                if launched < self._lengths.max():
+                    loop.launch()
+                    launched += self._block
+                block = loop.collect()
+                for frame in zip(*(block[name] for name in self._frame_outputs()), strict=True):
+                    results = [array[rows] for array in frame]
+                    self._history.append((rows, results))
+                    yield rows, results[0], results[1]
+                    step += 1
+                    rows = rows[self._going(rows, step, results)]
+                    if not len(rows):
+                        break
+        finally:
+            loop.close()
+
+    def _frame_outputs(self) -> list[str]:
+        return ["mel", "attention", *(["gate"] if self._has_gate else [])]
+
+    def _going(self, rows: Int64, step: int, results: Sequence[Array]) -> Booleans:
+        """Which of ``rows`` go on after the frame before ``step``; the lengths of the others are settled."""
+        going: Booleans = step < self._lengths[rows]
+        if self._arrival is not None:
+            going &= ~self._has_ended(rows, results[1], results[2] if self._has_gate else None)
+        self._lengths[rows[~going]] = step
+        return going
 
     def _has_ended(self, rows: Int64, attention: Float32, gate: Float32 | None) -> Booleans:
         """Which of ``rows`` end with this frame, by their gate or else by their attention; `ended` notes it."""

@@ -12,6 +12,25 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 
+class Loop(Protocol):
+    """A graph of K frames (`flow_0_block_16`) run block after block, its state kept where it is computed."""
+
+    def launch(self) -> None:
+        """Start the next block; may return before it is done. Two blocks may be on their way at most."""
+        ...
+
+    def collect(self) -> Mapping[str, Array]:
+        """Wait for the oldest block that was launched: mel (K, B, M), attention (K, B, N), and gate (K, B) if any.
+
+        The arrays are the caller's own.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the loop holds; blocks on their way are abandoned."""
+        ...
+
+
 class Graph(Protocol):
     """A loaded graph."""
 
@@ -25,9 +44,20 @@ class Graph(Protocol):
         """Compute the named outputs, in that order. The arrays returned are the caller's own."""
         ...
 
+    def loop(self, frames: int, inputs: Mapping[str, Array], timed: Mapping[str, Array]) -> Loop:
+        """Start a loop over this graph of ``frames`` (K) frames.
+
+        inputs: what stays the same from block to block, and the state before the first frame: an input ``x`` for which
+        the graph has an output ``next_x``. timed: (T, B, ...), of which each block reads the next K rows.
+        """
+        ...
+
 
 class Backend(Protocol):
     """A way to run graphs on a device."""
+
+    block_frames: int
+    """Frames that a flow is decoded in at once where the bundle has graphs for it, or 0 for one at a time."""
 
     @property
     def description(self) -> str:
