@@ -100,7 +100,9 @@ class TestBlocks:
 
     def same(self, variant, frames, decoder, batch):
         one_by_one = decoder(variant).decode(batch)
-        in_blocks = decoder(variant, backend=OnnxRuntimeBackend("cpu", block_frames=frames)).decode(batch)
+        backend = OnnxRuntimeBackend("cpu", block_frames=frames)
+        backend.symbol_multiple = 32  # as on a GPU: longer padding may change nothing
+        in_blocks = decoder(variant, backend=backend).decode(batch)
         for one, block in zip(one_by_one, in_blocks, strict=True):
             assert one.ended == block.ended
             assert_close(block.mel, one.mel, "batch")

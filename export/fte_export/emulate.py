@@ -54,7 +54,7 @@ class EmulatingBackend:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.block_frames = backend.block_frames
+        self.block_frames, self.symbol_multiple = backend.block_frames, backend.symbol_multiple
 
     @property
     def description(self) -> str:

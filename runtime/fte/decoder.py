@@ -105,7 +105,7 @@ class Decoder:
 
     def encoder_output(self, utterances: Sequence[Utterance]) -> Float32:
         """Memory (B, N, text + speaker channels): the encoder's output with the speaker's vector at every symbol."""
-        (memory,) = self.graph("encoder").run(["memory"], _encoder_inputs(utterances))
+        (memory,) = self.graph("encoder").run(["memory"], _encoder_inputs(utterances, 1))
         return memory
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Decoded]:
@@ -126,7 +126,7 @@ class Decoder:
 
     def _encode(self, utterances: Sequence[Utterance]) -> dict[str, Array]:
         """What the flow steps read of a padded batch: the encoder's outputs, symbols last, and ``text_mask`` (B, N)."""
-        inputs = _encoder_inputs(utterances)
+        inputs = _encoder_inputs(utterances, self._backend.symbol_multiple)
         graph = self.graph("encoder")
         names = [name for name in graph.output_names if name != "memory" or self.sizes.cumulative_attention]
         outputs = dict(zip(names, graph.run(names, inputs), strict=True))
@@ -432,10 +432,10 @@ def _initial_state(sizes: FlowtronSizes, batch: int, symbols: int) -> dict[str, 
     return state
 
 
-def _encoder_inputs(utterances: Sequence[Utterance]) -> dict[str, Array]:
-    """Padded text_ids (B, N), text_lengths (B), speaker_ids (B)."""
+def _encoder_inputs(utterances: Sequence[Utterance], multiple: int) -> dict[str, Array]:
+    """text_ids (B, N) padded to a multiple of symbols, text_lengths (B), speaker_ids (B)."""
     lengths = np.array([len(u.text_ids) for u in utterances], np.int64)
-    ids = np.zeros((len(utterances), lengths.max()), np.int64)
+    ids = np.zeros((len(utterances), -(-lengths.max() // multiple) * multiple), np.int64)
     for b, utterance in enumerate(utterances):
         ids[b, : lengths[b]] = utterance.text_ids
     return {

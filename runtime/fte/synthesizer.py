@@ -65,7 +65,7 @@ class Synthesizer:
         backend = OnnxRuntimeBackend(device, threads)
         known = list(bundle.manifest.graphs)
         if precision == "auto":
-            preferred = ["int8", "fp32"] if backend.device == "cpu" else ["fp32", "int8"]
+            preferred = ["int8", "fp32"] if backend.device == "cpu" else ["fp16", "bf16", "fp32"]
             precision = next((p for p in preferred if p in known), known[0])
         options = bundle.manifest.text
         frontend = TextFrontend(

@@ -11,6 +11,11 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
+BLOCK_FRAMES = 16
+"""Frames decoded at once on a GPU, where a bundle has such graphs: a fifth of a second of sound."""
+SYMBOL_MULTIPLE = 32
+"""Texts are padded to a multiple of this on a GPU: buffers and CUDA graphs are kept by shape."""
+
 
 class Loop(Protocol):
     """A graph of K frames (`flow_0_block_16`) run block after block, its state kept where it is computed."""
@@ -58,6 +63,9 @@ class Backend(Protocol):
 
     block_frames: int
     """Frames that a flow is decoded in at once where the bundle has graphs for it, or 0 for one at a time."""
+
+    symbol_multiple: int
+    """Texts are padded to a multiple of this many symbols, so that few shapes occur; 1 for none."""
 
     @property
     def description(self) -> str:

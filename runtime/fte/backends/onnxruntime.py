@@ -1,13 +1,17 @@
-"""Graphs through ONNX Runtime, on the CPU or through its CUDA provider."""
+"""Graphs through ONNX Runtime: on the CPU, or on a GPU through its CUDA or its TensorRT provider."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fte.backends.base import Array, Graph, Loop
-from fte.backends.loops import HostLoop
+import numpy as np
+
+from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop
+from fte.backends.bound_loop import BoundLoops, Place
+from fte.backends.tiny_graph import Value, one_node_model
 from fte.errors import BackendError
+from fte.files import cache_folder
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -18,6 +22,7 @@ _SPIN_MICROSECONDS = "150"
 """How long an idle thread waits awake. Each graph has its own threads: by default those of the last graph would hold a
 core for tens of milliseconds after it, while the next one runs."""
 
+_TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -25,30 +30,53 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 class OnnxRuntimeBackend:
     """Runs graphs with ONNX Runtime.
 
-    device: "cpu", "cuda" (an error where ONNX Runtime has no usable CUDA provider), or "auto" (cuda where the provider
-    is installed, else cpu; `description` says which). threads: of one operator; None takes every core the process may
-    use. block_frames: see `Backend`; on a CPU single frames are as fast. Raises BackendError.
+    device: "cpu", "cuda" (an error where ONNX Runtime has no usable CUDA provider), or "auto" (cuda where its provider
+    computes a tiny graph, else cpu; `description` says which). threads: of one operator; None takes every core the
+    process may use. block_frames: see `Backend`; by default `BLOCK_FRAMES` on a GPU and single frames on a CPU, where
+    they are as fast. On a GPU, cuda_graphs captures the blocks of frames as CUDA graphs, and tensorrt lets ONNX
+    Runtime's TensorRT provider take what it can; its engines are kept in the cache.
+    Raises BackendError.
     """
 
-    def __init__(self, device: str = "auto", threads: int | None = None, block_frames: int = 0) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        threads: int | None = None,
+        *,
+        block_frames: int | None = None,
+        cuda_graphs: bool = False,
+        tensorrt: bool = False,
+    ) -> None:
         if device not in DEVICES:
             raise BackendError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
         if threads is not None and not 1 <= threads <= 1024:
             raise BackendError(f"threads is {threads}: choose a number from 1 to 1024")
         self._ort = _import_onnxruntime()
-        available = self._ort.get_available_providers()
-        if device == "cuda" and _CUDA_PROVIDER not in available:
-            raise BackendError(
-                f"device 'cuda' needs ONNX Runtime's CUDA provider and this onnxruntime {self._ort.__version__} has "
-                f"only {', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
-            )
-        self.device = "cuda" if device != "cpu" and _CUDA_PROVIDER in available else "cpu"
-        self.block_frames = block_frames
+        if device == "cuda":
+            self._demand(_CUDA_PROVIDER)
+        on_gpu = device == "cuda" or (device == "auto" and _computes(self._ort, _CUDA_PROVIDER))
+        if (tensorrt or cuda_graphs) and not on_gpu:
+            raise BackendError("ONNX Runtime's TensorRT provider and CUDA graphs need a GPU: choose device 'cuda'")
+        if tensorrt:
+            self._demand(_TENSORRT_PROVIDER)
+        self.device = "cuda" if on_gpu else "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
+        self.block_frames = (BLOCK_FRAMES if on_gpu else 0) if block_frames is None else block_frames
+        self.symbol_multiple = SYMBOL_MULTIPLE if on_gpu else 1
+        self._cuda_graphs, self._tensorrt = cuda_graphs, tensorrt
+
+    def _demand(self, provider: str) -> None:
+        available = self._ort.get_available_providers()
+        if provider not in available:
+            raise BackendError(
+                f"this needs ONNX Runtime's {provider} and this onnxruntime {self._ort.__version__} has only "
+                f"{', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
+            )
 
     @property
     def description(self) -> str:
-        return f"ONNX Runtime {self._ort.__version__} on {self.device}, {self.threads} threads"
+        provider = " through its TensorRT provider" if self._tensorrt else ""
+        return f"ONNX Runtime {self._ort.__version__} on {self.device}{provider}, {self.threads} threads"
 
     def load(self, path: Path) -> Graph:
         options = self._ort.SessionOptions()
@@ -56,22 +84,41 @@ class OnnxRuntimeBackend:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
-        providers = [_CUDA_PROVIDER, _CPU_PROVIDER] if self.device == "cuda" else [_CPU_PROVIDER]
+        cuda_graphs = self._cuda_graphs and "_block_" in path.name
         try:
-            session = self._ort.InferenceSession(str(path), options, providers=providers)
+            if self.device == "cuda":
+                _preload(self._ort)
+            session = self._ort.InferenceSession(str(path), options, providers=self._providers(cuda_graphs))
         except Exception as error:  # ONNX Runtime raises several unrelated classes
-            reason = str(error).strip().splitlines()[0][:300]
-            raise BackendError(f"ONNX Runtime cannot load {path.name}: {reason}") from error
+            raise BackendError(f"ONNX Runtime cannot load {path.name}: {_first_line(error)}") from error
         if self.device == "cuda" and _CUDA_PROVIDER not in session.get_providers():
             raise BackendError("ONNX Runtime's CUDA provider failed to start: check the GPU's driver, CUDA and cuDNN")
-        return _Session(session, path.name)
+        return _Session(session, path.name, Place(self.device, cuda_graphs=cuda_graphs))
+
+    def _providers(self, cuda_graphs: bool) -> list[Any]:
+        if self.device == "cpu":
+            return [_CPU_PROVIDER]
+        cuda = (_CUDA_PROVIDER, {"use_tf32": "0", "enable_cuda_graph": str(int(cuda_graphs))})
+        if not self._tensorrt:
+            return [cuda, _CPU_PROVIDER]
+        cache = cache_folder() / "onnxruntime-tensorrt"
+        cache.mkdir(parents=True, exist_ok=True)
+        options = {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache),
+            "trt_cuda_graph_enable": str(int(cuda_graphs)),
+        }
+        return [(_TENSORRT_PROVIDER, options), cuda, _CPU_PROVIDER]
 
 
 class _Session:
     """A loaded graph."""
 
-    def __init__(self, session: "onnxruntime.InferenceSession", name: str) -> None:
+    def __init__(self, session: "onnxruntime.InferenceSession", name: str, place: Place) -> None:
         self._session, self._name = session, name
+        self._loops = BoundLoops(session, name, place)
         self.input_names = [value.name for value in session.get_inputs()]
         self.output_names = [value.name for value in session.get_outputs()]
 
@@ -79,10 +126,38 @@ class _Session:
         try:
             return list(self._session.run(outputs, inputs))
         except Exception as error:  # ONNX Runtime raises several unrelated classes
-            raise BackendError(f"{self._name} failed: {str(error).strip().splitlines()[0][:300]}") from error
+            raise BackendError(f"{self._name} failed: {_first_line(error)}") from error
 
     def loop(self, frames: int, inputs: Mapping[str, Array], timed: Mapping[str, Array]) -> Loop:
-        return HostLoop(self, frames, inputs, timed)
+        return self._loops.start(frames, inputs, timed)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def _computes(ort: Any, provider: str) -> bool:
+    """Whether a provider is there and computes a tiny graph: one that is listed may lack its libraries or a GPU."""
+    if provider not in ort.get_available_providers():
+        return False
+    value = Value("x", np.float32, (1,))
+    model = one_node_model("Neg", [value], Value("y", np.float32, (1,)), {})
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if provider != _CPU_PROVIDER:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        _preload(ort)
+        session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
+        return bool(session.run(["y"], {"x": np.ones(1, np.float32)})[0][0] == -1)
+    except Exception:  # ONNX Runtime raises several unrelated classes
+        return False
+
+
+def _preload(ort: Any) -> None:
+    """Load CUDA and cuDNN from their Python packages where they are installed as such."""
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
 
 
 def _import_onnxruntime() -> "onnxruntime":
