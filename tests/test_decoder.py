@@ -146,6 +146,14 @@ def test_blocks_are_the_largest_that_the_backend_takes(decoder):
     assert decoder("two_flows", backend=OnnxRuntimeBackend("cpu", block_frames=12)).flow_role(0) == "flow_0_block_8"
 
 
+def test_padding_for_the_device_does_not_show_in_a_frame(decoder):
+    backend = OnnxRuntimeBackend("cpu", block_frames=8)
+    backend.symbol_multiple = 32
+    batch = utterances(2)
+    frame = next(decoder("two_flows", backend=backend).stream(batch))
+    assert frame.attention.shape == (2, max(len(u.text_ids) for u in batch))
+
+
 def test_int8_has_no_blocks(decoder):
     blocks = OnnxRuntimeBackend("cpu", block_frames=16)
     assert decoder("two_flows", "int8", backend=blocks).flow_role(1) == "flow_1"

@@ -297,7 +297,9 @@ class _FlowRun:
 
     def steps(self) -> Iterator[tuple[Int64, Float32, Float32]]:
         """Advance a frame at a time; yield the utterances still speaking (b), their mel (b, M) and attention (b, N)."""
-        return self._in_blocks() if self._block else self._one_by_one()
+        symbols = max(len(u.text_ids) for u in self._utterances)
+        for rows, mel, attention in self._in_blocks() if self._block else self._one_by_one():
+            yield rows, mel, attention[:, :symbols]
 
     def _one_by_one(self) -> Iterator[tuple[Int64, Float32, Float32]]:
         """An utterance that has ended leaves the batch: its rows are taken out of every input."""
