@@ -10,7 +10,7 @@ from fte.backends import Backend, OnnxRuntimeBackend
 from fte.bundle import Bundle
 from fte.constants import LIMITS
 from fte.decoder import NEVER, Arrival, Decoder, Utterance
-from fte.errors import RequestError
+from fte.errors import OutOfMemoryError, RequestError
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_voice
 from tolerances import assert_close
@@ -381,3 +381,46 @@ def test_lengths_are_settled_before_the_first_frame(decoder):
     known = [len(weights) for weights in decoding.attention[1]]
     assert known == [len(d.mel) for d in run.decode(batch)]
     assert set(decoding.ended) <= {"gate", "ceiling"}
+
+
+class SmallDevice(OnnxRuntimeBackend):
+    """A device with no memory for more than ``most`` utterances."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__("cpu")
+        self.most, self.batches = most, list[int]()
+
+    def load(self, path):
+        graph = super().load(path)
+        run = graph.run
+
+        def limited(outputs, inputs):
+            if "text_ids" in inputs:
+                self.batches.append(len(inputs["text_ids"]))
+                if len(inputs["text_ids"]) > self.most:
+                    raise OutOfMemoryError("no memory")
+            return run(outputs, inputs)
+
+        graph.run = limited
+        return graph
+
+
+def test_a_batch_that_does_not_fit_is_decoded_in_halves(decoder):
+    device = SmallDevice(3)
+    batch = utterances(5)
+    halves = decoder("two_flows", backend=device).decode(batch)
+    assert device.batches == [5, 3, 2]
+    for half, whole in zip(halves, decoder("two_flows").decode(batch), strict=True):
+        assert_close(half.mel, whole.mel, "batch")
+
+
+def test_a_batch_is_halved_once(decoder):
+    device = SmallDevice(1)
+    with pytest.raises(OutOfMemoryError, match="no memory"):
+        decoder("two_flows", backend=device).decode(utterances(4))
+    assert device.batches == [4, 2]
+
+
+def test_one_utterance_cannot_be_halved(decoder):
+    with pytest.raises(OutOfMemoryError, match="no memory"):
+        decoder("two_flows", backend=SmallDevice(0)).decode(utterances(1))

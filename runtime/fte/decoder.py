@@ -18,7 +18,7 @@ import numpy as np
 from fte.backends.base import Array, Backend, Float32, Graph, Int64
 from fte.bundle import Bundle, FlowtronSizes
 from fte.constants import LIMITS
-from fte.errors import RequestError
+from fte.errors import OutOfMemoryError, RequestError
 
 NEVER = 2.0
 """A gate threshold that no gate reaches."""
@@ -109,8 +109,18 @@ class Decoder:
         return memory
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Decoded]:
-        """Decode a batch to the end. Raises RequestError for an utterance the voice cannot take."""
-        return self.start(utterances).decoded()
+        """Decode a batch to the end; where the device has no memory for it, one half after the other.
+
+        Raises RequestError for an utterance the voice cannot take, and OutOfMemoryError where the halves do not fit.
+        """
+        try:
+            return self.start(utterances).decoded()
+        except OutOfMemoryError:
+            half = (len(utterances) + 1) // 2
+            if half == len(utterances):
+                raise
+            parts = utterances[:half], utterances[half:]
+            return [decoded for part in parts for decoded in self.start(part).decoded()]
 
     def stream(self, utterances: Sequence[Utterance]) -> Iterator[Frame]:
         """Yield the frames of the batch in playing order as they are made; closing the generator stops the work."""

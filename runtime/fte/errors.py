@@ -25,5 +25,9 @@ class BackendError(FteError):
     """A backend or device that is not usable on this machine."""
 
 
+class OutOfMemoryError(BackendError):
+    """A device has no memory left for what was asked of it."""
+
+
 class VerificationError(FteError):
     """An exported graph whose numbers differ from the source model by more than its tolerance."""

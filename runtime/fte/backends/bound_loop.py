@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fte.backends.base import Array
-from fte.errors import BackendError
+from fte.errors import BackendError, OutOfMemoryError
 
 FRAME_OUTPUTS = ("mel", "attention", "gate")
 """What a loop gives of each frame."""
@@ -108,7 +108,7 @@ class BoundLoop:
                 value.update_inplace(np.ascontiguousarray(self._timed[name][rows]))
             self._buffers.run(side)
         except Exception as error:  # ONNX Runtime raises several unrelated classes
-            raise BackendError(f"{self._name} failed: {str(error).strip().splitlines()[0][:300]}") from error
+            raise failure(self._name, error) from error
         self._launched.append(side)
         self._block += 1
 
@@ -147,7 +147,15 @@ class BoundLoops:
             buffers = free.pop() if free else Buffers(self._session, frames, inputs, timed, self._place)
             return BoundLoop(buffers, frames, inputs, timed, self._name, free)
         except Exception as error:  # ONNX Runtime raises several unrelated classes
-            raise BackendError(f"{self._name} failed: {str(error).strip().splitlines()[0][:300]}") from error
+            raise failure(self._name, error) from error
+
+
+def failure(name: str, error: Exception) -> BackendError:
+    """What ONNX Runtime raised when it ran the graph ``name``, as an error of ours."""
+    reason = str(error).strip().splitlines()[0][:300]
+    if "Failed to allocate memory" in reason or "out of memory" in reason:
+        return OutOfMemoryError(f"the device has no memory left to run {name}: give fewer or shorter texts at once")
+    return BackendError(f"{name} failed: {reason}")
 
 
 def _output_shapes(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop
-from fte.backends.bound_loop import BoundLoops, Place
+from fte.backends.bound_loop import BoundLoops, Place, failure
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.errors import BackendError
 from fte.files import cache_folder
@@ -126,7 +126,7 @@ class _Session:
         try:
             return list(self._session.run(outputs, inputs))
         except Exception as error:  # ONNX Runtime raises several unrelated classes
-            raise BackendError(f"{self._name} failed: {_first_line(error)}") from error
+            raise failure(self._name, error) from error
 
     def loop(self, frames: int, inputs: Mapping[str, Array], timed: Mapping[str, Array]) -> Loop:
         return self._loops.start(frames, inputs, timed)
