@@ -241,12 +241,22 @@ class GraphBuilder:
         """A builder for the body of a Scan of this graph; it may name this graph's values and shares its constants."""
         return GraphBuilder(name, self.weights, self.precision, prefix=f"{self.prefix}{name}.", parent=self)
 
+    def with_idle_state(self) -> "GraphBuilder":
+        """This body with a state that it passes on as it is: TensorRT's parser takes no Scan without one."""
+        state = self.input(f"{self.prefix}idle", np.float32, [1])
+        self.output(state, f"{self.prefix}next_idle", np.float32, [1])
+        self.inputs.insert(0, self.inputs.pop())
+        self.outputs.insert(0, self.outputs.pop())
+        return self
+
     def scan(self, body: "GraphBuilder", scanned: Sequence[str], *, states: Sequence[str] = (), axis: int) -> list[str]:
         """Run ``body`` once for each slice along ``axis`` of the scanned values.
 
         The body's inputs are the states, then the slices; its outputs the next states, then what is stacked along
         ``axis``. Returns the final states and the stacked outputs.
         """
+        if not states:
+            return self.scan(body.with_idle_state(), scanned, states=[self.scalar(0)], axis=axis)[1:]
         names = [self.fresh("scan") for _ in body.outputs]
         attributes: dict[str, Any] = {
             "body": body.graph(),
