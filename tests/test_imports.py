@@ -48,7 +48,7 @@ LAZY = {
 }
 """Packages that are imported only inside functions, and where."""
 EXPORT_MAY_IMPORT = {"fte", "fte.backends", "fte.bundle", "fte.constants", "fte.errors", "fte.files", "fte.text"}
-TORCH_IN = {"flowtron", "verify", "waveglow"}
+TORCH_IN = {"flowtron", "torch_rival", "verify", "waveglow"}
 """Modules of fte_export that import torch; the others write graphs without it."""
 
 

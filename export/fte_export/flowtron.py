@@ -42,13 +42,19 @@ class Posterior:
 
 
 class Flowtron:
-    """The model's parts as functions of torch tensors on the CPU, fp32."""
+    """The model's parts as functions of torch tensors: on the CPU in fp32, until `to` moves it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         assert isinstance(checkpoint.sizes, FlowtronSizes)
         self.sizes = checkpoint.sizes
         self._weights = _tensors(checkpoint.arrays)
         self._encoder_lstm = self._lstm("encoder.lstm", bidirectional=True)
+
+    def to(self, device: str, dtype: torch.dtype) -> "Flowtron":
+        """Move the weights; all tensors given have to be there, in that type."""
+        self._weights = {name: weight.to(device, dtype) for name, weight in self._weights.items()}
+        self._encoder_lstm = self._lstm("encoder.lstm", bidirectional=True).to(device, dtype)
+        return self
 
     def _lstm(self, key: str, *, bidirectional: bool = False) -> torch.nn.LSTM:
         named = {name.removeprefix(f"{key}."): w for name, w in self._weights.items() if name.startswith(f"{key}.")}
@@ -63,7 +69,7 @@ class Flowtron:
     def encode(self, text_ids: Tensor, text_lengths: Tensor, speaker_ids: Tensor) -> tuple[Tensor, Tensor]:
         """ids (B, N), lengths (B), speakers (B) -> memory (B, N, D) and mask (B, N) of booleans."""
         w = self._weights
-        mask = torch.arange(text_ids.shape[1]) < text_lengths[:, None]
+        mask = torch.arange(text_ids.shape[1], device=text_ids.device) < text_lengths[:, None]
         x = F.embedding(text_ids, w["embedding.weight"]).transpose(1, 2)
         i = 0
         while f"encoder.convolutions.{i}.0.weight" in w:
@@ -73,7 +79,7 @@ class Flowtron:
             x = F.relu(_masked_instance_norm(x, mask[:, None], w[f"{key}.1.weight"], w[f"{key}.1.bias"]))
             i += 1
         packed = torch.nn.utils.rnn.pack_padded_sequence(
-            x.transpose(1, 2), text_lengths, batch_first=True, enforce_sorted=False
+            x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         hidden, _ = torch.nn.utils.rnn.pad_packed_sequence(
             self._encoder_lstm(packed)[0], batch_first=True, total_length=text_ids.shape[1]
@@ -89,11 +95,12 @@ class Flowtron:
 
     def initial_state(self, batch: int, symbols: int) -> FlowState:
         """All zeros."""
-        zeros = torch.zeros(batch, self.sizes.n_hidden)
+        like = self._weights["embedding.weight"]
+        zeros = like.new_zeros(batch, self.sizes.n_hidden)
         return FlowState(
-            torch.zeros(batch, self.sizes.n_mels),
+            like.new_zeros(batch, self.sizes.n_mels),
             [(zeros, zeros)] * (1 + self.sizes.n_lstm_layers),
-            torch.zeros(batch, 2, symbols),
+            like.new_zeros(batch, 2, symbols),
         )
 
     def step(

@@ -11,12 +11,22 @@ from fte_export.checkpoint import Checkpoint, WaveglowSizes
 
 
 class Waveglow:
-    """The vocoder as a function of mel and noise, on the CPU, fp32."""
+    """The vocoder as a function of mel and noise: on the CPU in fp32, until `to` moves it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         assert isinstance(checkpoint.sizes, WaveglowSizes)
         self.sizes = checkpoint.sizes
         self._weights = {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items()}
+        self._inverses = {
+            f"convinv.{k}": torch.linalg.inv(self._weights[f"convinv.{k}.weight"].double()).float()[:, :, None]
+            for k in range(self.sizes.n_flows)
+        }
+
+    def to(self, device: str, dtype: torch.dtype) -> "Waveglow":
+        """Move the weights; all tensors given have to be there, in that type."""
+        self._weights = {name: weight.to(device, dtype) for name, weight in self._weights.items()}
+        self._inverses = {name: inverse.to(device, dtype) for name, inverse in self._inverses.items()}
+        return self
 
     def infer(self, mel: Tensor, noise: Tensor) -> Tensor:
         """mel (B, T, M), noise (B, G, group) already times sigma, channels in order of use -> audio (B, T * hop)."""
@@ -33,7 +43,7 @@ class Waveglow:
             first, second = audio.chunk(2, dim=1)
             b, log_s = self._wn(k, first, condition).chunk(2, dim=1)
             audio = torch.cat([first, (second - b) / torch.exp(log_s)], dim=1)
-            audio = F.conv1d(audio, torch.linalg.inv(w[f"convinv.{k}.weight"].double()).float()[:, :, None])
+            audio = F.conv1d(audio, self._inverses[f"convinv.{k}"])
             if k % s.n_early_every == 0 and k > 0:
                 audio = torch.cat([later.pop(0), audio], dim=1)
         samples: Tensor = audio.transpose(1, 2).flatten(1)
