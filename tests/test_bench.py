@@ -146,9 +146,10 @@ def test_a_frame_reads_the_weight_files_of_all_flows(tiny, precision):
 
 
 def test_a_precision_without_a_ceiling_is_refused(tiny):
-    files = {name: dataclasses.replace(f, precision="fp8") for name, f in tiny.manifest.files.items()}
-    with pytest.raises(RequestError, match="precision 'fp8' has no ceiling: measure one of fp32, int8"):
-        work_of(dataclasses.replace(tiny.manifest, files=files), "fp32")
+    files = {name: dataclasses.replace(f, precision="fp16") for name, f in tiny.manifest.files.items()}
+    work = work_of(dataclasses.replace(tiny.manifest, files=files), "fp32")
+    with pytest.raises(RequestError, match="precision 'fp16' has no ceiling on a CPU: measure one of fp32, int8"):
+        measure_ceiling(work, 1)
 
 
 # What the machine allows.
@@ -296,9 +297,9 @@ def test_the_ceiling_is_stated_before_the_voice_is_timed(tiny, monkeypatch):
     with pytest.raises(VoiceTimedError):
         run_bench(tiny, SMALL, show=lambda part: told.append(shown(part)))
     assert (
-        f"Ceiling of this machine (threads: {tiny.backend.threads})" in told[-1]
-        and "GB/s" in told[-1]
-        and "RTFX" in told[-1]
+        f"Ceiling of this machine (threads: {tiny.backend.threads})" in told[-2]
+        and "GB/s" in told[-2]
+        and "RTFX" in told[-2]
     )
 
 
@@ -376,6 +377,34 @@ def test_elsewhere_than_on_the_cpu_no_ceiling_is_claimed(tiny, monkeypatch, tmp_
 
 def test_batches_double_up_to_the_largest():
     assert [batch_sizes(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+class FakeRival:
+    """Computes nothing, but tells what it was asked for."""
+
+    description, precision = "a rival", "fp32"
+
+    def __init__(self):
+        self.asked = []
+
+    def decoding(self, batch, frames, symbols):
+        return lambda: self.asked.append((batch, frames, symbols))
+
+    def vocoding(self, frames):
+        return lambda: self.asked.append(frames)
+
+
+def test_a_rival_is_measured_on_the_same_batches_against_the_same_ceiling(tiny, tmp_path):
+    rival = FakeRival()
+    options = dataclasses.replace(SMALL, batch=2, streams=(1,), sentence_frames=4, repeats=1)
+    report = run_bench(tiny, options, rivals=[rival], skipped={"tensorrt": "no engines"})
+    ours, theirs = report["backends"]
+    assert theirs["backend"] == "a rival" and theirs["ceiling"] == ours["ceiling"]
+    assert [row["batch"] for row in theirs["batches"]] == [row["batch"] for row in ours["batches"]] == [1, 2]
+    assert {(b, options.frames, options.symbols) for b in (1, 2)} | {options.frames} == set(rival.asked)
+    assert report["skipped"] == {"tensorrt": "no engines"}
+    plot_report(tmp_path / "x.svg", report)
+    assert any(row.name.startswith("backend 2, batch 2") for row in compare(report, report))
 
 
 # Two reports.

@@ -41,7 +41,9 @@ THIRD_PARTY = {"anyascii", "numpy", "safetensors", "soundfile", "soxr"}
 ALSO = {"bench": {"rich"}, "doctor": {"rich"}, "cli": {"rich", "typer"}}
 LAZY = {
     "matplotlib": {"bench", "plot", "style", "cli"},
+    "cuda": {"backends"},
     "onnxruntime": {"backends"},
+    "pycuda": {"backends"},
     "pyworld": {"style"},
     "sklearn": {"style", "cli"},
     "umap": {"style"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from fte.backends.base import Backend, Graph
+from fte.backends.base import Backend, Graph, Usage
 from fte_export.graphs.builder import NARROW
 
 _NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -59,6 +59,9 @@ class EmulatingBackend:
     @property
     def description(self) -> str:
         return f"{self._backend.description}, fp16 and bf16 emulated"
+
+    def usage(self) -> Usage | None:
+        return self._backend.usage()
 
     def load(self, path: Path) -> Graph:
         if not path.name.endswith(tuple(f".{precision}.onnx" for precision in NARROW)):

@@ -36,6 +36,7 @@ class TorchRival:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendError("PyTorch finds no GPU here: install its CUDA build, or measure on the CPU")
         self._device, self._type, self._cuda_graphs = device, _TYPES[precision], cuda_graphs
+        self.precision = precision
         self.description = f"PyTorch {torch.__version__} {'CUDA graphs' if cuda_graphs else 'eager'} on {device}"
         self._flowtron = Flowtron(random_flowtron(flowtron)).to(device, self._type)
         self._waveglow = Waveglow(random_waveglow(waveglow)).to(device, self._type) if waveglow else None

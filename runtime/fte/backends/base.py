@@ -1,6 +1,7 @@
 """What every backend offers: graphs loaded from files, run on named arrays."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +59,16 @@ class Graph(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a device did for this process."""
+
+    launches: int
+    """Kernels, copies and CUDA graphs enqueued since the backend was made; a graph counts once."""
+    memory_mb: float
+    """Memory of the device in use now, by all processes, MB."""
+
+
 class Backend(Protocol):
     """A way to run graphs on a device."""
 
@@ -70,6 +81,10 @@ class Backend(Protocol):
     @property
     def description(self) -> str:
         """The device and library in words, for people."""
+        ...
+
+    def usage(self) -> Usage | None:
+        """What the device did so far, or None where the backend cannot tell."""
         ...
 
     def load(self, path: Path) -> Graph:

@@ -164,7 +164,7 @@ def _output_shapes(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array
     for value in session.get_inputs():
         sizes = zip(value.shape, inputs[value.name].shape, strict=True)
         axes.update((axis, size) for axis, size in sizes if isinstance(axis, str))
-    kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32}
     return {
         value.name: np.empty([axes.get(axis, axis) for axis in value.shape], kinds[value.type])
         for value in session.get_outputs()

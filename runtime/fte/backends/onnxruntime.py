@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop
+from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop, Usage
 from fte.backends.bound_loop import BoundLoops, Place, failure
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.errors import BackendError
@@ -77,6 +77,9 @@ class OnnxRuntimeBackend:
     def description(self) -> str:
         provider = " through its TensorRT provider" if self._tensorrt else ""
         return f"ONNX Runtime {self._ort.__version__} on {self.device}{provider}, {self.threads} threads"
+
+    def usage(self) -> Usage | None:
+        return None
 
     def load(self, path: Path) -> Graph:
         options = self._ort.SessionOptions()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 _IR_VERSION, _OPSET = 8, 17
-_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}
 """Numbers of TensorProto.DataType."""
 
 

@@ -56,10 +56,11 @@ class Ceiling:
     """Measured rates of all threads together, and what they allow a voice."""
 
     threads: int
+    """Of the CPU, or 0 for a GPU as a whole."""
     memory_gb_per_second: float
-    """Reading a buffer larger than every cache."""
+    """Reading a buffer larger than every cache; on a GPU copying one, both ways counted."""
     step_gb_per_second: float
-    """Reading, again and again, a buffer of the size of one flow step's weights. Caches may hold it."""
+    """The same, again and again, with a buffer of the size of one flow step's weights. Caches may hold it."""
     gmac_per_second: dict[str, float]
     """By precision: 1e9 multiply-adds a second of one large product."""
     decode_ms_per_frame: float
@@ -85,16 +86,13 @@ def _floors(work: Work, batch: int, gb_per_second: float, gmac_per_second: dict[
 
 
 def work_of(manifest: Manifest, precision: str) -> Work:
-    """The work of a bundle in ``precision``. Raises RequestError for a precision whose rate is not measured."""
+    """The work of a bundle in ``precision``."""
     graphs = manifest.graphs[precision]
     flows = [graphs[f"flow_{k}"] for k in range(manifest.flowtron.n_flows)]
     read = [sum(manifest.files[name].bytes for name in weight_files_of(manifest, graph)) for graph in flows]
     vocoder = manifest.files[graphs["vocoder"]].precision if manifest.waveglow else None
     decoder = manifest.files[flows[0]].precision
     waveglow, rate = manifest.waveglow, manifest.audio.sample_rate
-    for used in filter(None, (decoder, vocoder)):
-        if used not in _PRODUCTS:
-            raise RequestError(f"precision {used!r} has no ceiling: measure one of {', '.join(_PRODUCTS)}")
     return Work(
         decoder_precision=decoder,
         step_bytes=max(read),
@@ -129,14 +127,25 @@ def vocoder_multiply_adds(sizes: WaveglowSizes, sample_rate: int) -> int:
 
 
 def measure_ceiling(work: Work, threads: int) -> Ceiling:
-    """Measure this machine with as many threads as the backend has. Raises BackendError without ONNX Runtime."""
+    """Measure this machine with as many threads as the backend has.
+
+    Raises BackendError without ONNX Runtime, and RequestError for a precision in which a CPU does not compute.
+    """
     precisions = dict.fromkeys(filter(None, (work.decoder_precision, work.vocoder_precision)))
+    for used in precisions:
+        if used not in _PRODUCTS:
+            raise RequestError(f"precision {used!r} has no ceiling on a CPU: measure one of {', '.join(_PRODUCTS)}")
     step = read_rate(work.step_bytes, threads) / 1e9
     gmac = {precision: multiply_rate(precision, threads) / 1e9 for precision in precisions}
+    return ceiling_of(work, threads, read_rate(LARGE_BYTES, threads) / 1e9, step, gmac)
+
+
+def ceiling_of(work: Work, threads: int, memory: float, step: float, gmac: dict[str, float]) -> Ceiling:
+    """What measured rates allow: memory and step in GB/s, gmac in 1e9 multiply-adds a second by precision."""
     vocoder = work.vocoder_precision and gmac[work.vocoder_precision]
     return Ceiling(
         threads=threads,
-        memory_gb_per_second=read_rate(LARGE_BYTES, threads) / 1e9,
+        memory_gb_per_second=memory,
         step_gb_per_second=step,
         gmac_per_second=gmac,
         decode_ms_per_frame=1e3 * max(_floors(work, 1, step, gmac)),

@@ -133,7 +133,8 @@ class _Reader:
             parts = [("ceiling", backend.get("ceiling"), _CEILING), ("vocoder", backend.get("vocoder"), _VOCODER)]
             parts += [(f"batch {self._count(row, 'batch')}", row, _BATCH) for row in self._rows(backend, "batches")]
             parts += [
-                (f"streams {self._count(row, 'streams')}", row, _STREAM) for row in self._rows(backend, "streams")
+                (f"streams {self._count(row, 'streams')}", row, _STREAM)
+                for row in self._rows(backend, "streams", least=0)  # a rival has none
             ]
             for title, row, directions in parts:
                 for path, more in directions.items():
@@ -155,9 +156,9 @@ class _Reader:
             self._fail(key)
         return value
 
-    def _rows(self, of: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    def _rows(self, of: dict[str, Any], key: str, least: int = 1) -> list[dict[str, Any]]:
         rows = self.part(of, key, list)
-        if not 1 <= len(rows) <= _MOST_ROWS or not all(isinstance(row, dict) for row in rows):
+        if not least <= len(rows) <= _MOST_ROWS or not all(isinstance(row, dict) for row in rows):
             self._fail(key)
         return list(rows)
 

@@ -1,5 +1,6 @@
 """Decoder, vocoder and both together, for batches of 1 to N."""
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -35,10 +36,14 @@ class BatchRow:
     """Ceiling over measured time: 1 is all that the machine allows."""
     bound: str | None
     """What bounds it: "reading" or "multiplying"."""
-    end_to_end_rtfx: float
-    """Text to samples."""
+    end_to_end_rtfx: float | None
+    """Text to samples; None for a rival, which has no text."""
     peak_mb: float | None
     """Largest resident memory of the process meanwhile, MB."""
+    launches_per_step: float | None = None
+    """What the host enqueues on a device for a frame of the batch; None where the backend does not count."""
+    device_mb: float | None = None
+    """Memory of the device in use afterwards, by all processes, MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +70,41 @@ def measure_batches(
         utterances = [_utterance(synthesizer, options, i) for i in range(size)]
         requests = [_request(options, i) for i in range(size)]
         synthesizer.decoder.decode(utterances)  # makes room for a batch of this size
-        step = _median_seconds(partial(synthesizer.decoder.decode, utterances), options.repeats) / options.frames
-        whole = _median_seconds(partial(synthesizer.synthesize_batch, requests), options.repeats)
-        floor = None if ceiling is None else ceiling.step_seconds(work, size)
-        yield BatchRow(
-            batch=size,
-            ms_per_step=1e3 * step,
-            ms_per_frame=1e3 * step / size,
-            frames_per_second=size / step,
-            rtfx=size * frame_seconds / step,
-            ceiling_ms_per_frame=None if floor is None else 1e3 * floor / size,
-            ceiling_fraction=None if floor is None else floor / step,
-            bound=None if ceiling is None else ceiling.bound(work, size),
+        launches = _launches(synthesizer, utterances)
+        step = median_seconds(partial(synthesizer.decoder.decode, utterances), options.repeats) / options.frames
+        whole = median_seconds(partial(synthesizer.synthesize_batch, requests), options.repeats)
+        usage = synthesizer.backend.usage()
+        yield dataclasses.replace(
+            batch_row(size, step, frame_seconds, work, ceiling),
             end_to_end_rtfx=size * options.frames * frame_seconds / whole,
-            peak_mb=peak_mb(),
+            launches_per_step=None if launches is None else launches / options.frames,
+            device_mb=None if usage is None else usage.memory_mb,
         )
+
+
+def batch_row(size: int, step: float, frame_seconds: float, work: Work, ceiling: Ceiling | None) -> BatchRow:
+    """What follows from the ``step`` seconds that a frame of ``size`` utterances takes."""
+    floor = None if ceiling is None else ceiling.step_seconds(work, size)
+    return BatchRow(
+        batch=size,
+        ms_per_step=1e3 * step,
+        ms_per_frame=1e3 * step / size,
+        frames_per_second=size / step,
+        rtfx=size * frame_seconds / step,
+        ceiling_ms_per_frame=None if floor is None else 1e3 * floor / size,
+        ceiling_fraction=None if floor is None else floor / step,
+        bound=None if ceiling is None else ceiling.bound(work, size),
+        end_to_end_rtfx=None,
+        peak_mb=peak_mb(),
+    )
+
+
+def _launches(synthesizer: Synthesizer, utterances: list[Utterance]) -> int | None:
+    """What one decoding of the utterances enqueues on the device; None where the backend does not count."""
+    before = synthesizer.backend.usage()
+    synthesizer.decoder.decode(utterances)
+    after = synthesizer.backend.usage()
+    return None if before is None or after is None else after.launches - before.launches
 
 
 def measure_vocoder(synthesizer: Synthesizer, options: BenchOptions, ceiling: Ceiling | None) -> VocoderRow:
@@ -87,12 +112,17 @@ def measure_vocoder(synthesizer: Synthesizer, options: BenchOptions, ceiling: Ce
     reset_peak()
     mel = synthesizer.decoder.decode([_utterance(synthesizer, options, 0)])[0].mel
     synthesizer.vocode(mel)
-    seconds = _median_seconds(lambda: synthesizer.vocode(mel), options.repeats)
-    rtfx = options.frames * synthesizer.hop / synthesizer.sample_rate / seconds
+    seconds = median_seconds(lambda: synthesizer.vocode(mel), options.repeats)
+    return vocoder_row(options.frames, seconds, synthesizer.hop / synthesizer.sample_rate, ceiling)
+
+
+def vocoder_row(frames: int, seconds: float, frame_seconds: float, ceiling: Ceiling | None) -> VocoderRow:
+    """What follows from the ``seconds`` that vocoding so many ``frames`` takes."""
+    rtfx = frames * frame_seconds / seconds
     best = None if ceiling is None else ceiling.vocoder_rtfx
     return VocoderRow(
-        frames=options.frames,
-        ms_per_frame=1e3 * seconds / options.frames,
+        frames=frames,
+        ms_per_frame=1e3 * seconds / frames,
         rtfx=rtfx,
         ceiling_rtfx=best,
         ceiling_fraction=None if best is None else rtfx / best,
@@ -126,7 +156,7 @@ def fixed_request(text: str, frames: int, number: int) -> Request:
     )
 
 
-def _median_seconds(call: Callable[[], object], repeats: int) -> float:
+def median_seconds(call: Callable[[], object], repeats: int) -> float:
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

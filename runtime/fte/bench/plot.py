@@ -71,7 +71,7 @@ def _draw_decoder(axes: "Axes", rows: list[dict[str, Any]]) -> None:
 def _draw_speed(axes: "Axes", backend: dict[str, Any]) -> None:
     """How many times faster than real time: the vocoder alone, then text to samples by batch."""
     rows, vocoder = backend["batches"], backend["vocoder"]
-    bars = {f"batch {row['batch']}": row["end_to_end_rtfx"] for row in rows}
+    bars = {f"batch {row['batch']}": row["end_to_end_rtfx"] for row in rows if row["end_to_end_rtfx"] is not None}
     places = np.arange(len(bars)) + (1 if vocoder else 0)
     drawn = [axes.bar(places, list(bars.values()), _BAR, color=_OTHER, label="text to samples")]
     names = list(bars)

@@ -1,7 +1,8 @@
 """The whole measurement, as one JSON document and as tables for people."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 import fte
-from fte.backends import OnnxRuntimeBackend
+from fte.backends import Backend, OnnxRuntimeBackend
 from fte.bench.ceiling import Ceiling, Work, measure_ceiling, work_of
 from fte.bench.machine import machine
 from fte.bench.measure import BatchRow, VocoderRow, fixed_request, measure_batches, measure_vocoder
 from fte.bench.options import SENTENCES, BenchOptions
+from fte.bench.rivals import Rival, measure_rival_batches, measure_rival_vocoder
 from fte.bench.streams import StreamRow, measure_streams
 from fte.constants import LIMITS
 from fte.synthesizer import Synthesizer
@@ -25,13 +27,25 @@ Report = dict[str, Any]
 """What JSON can hold: see docs/bench.md."""
 
 
+Show = Callable[[RenderableType], None]
+"""Takes a table, or a line of text, for people."""
+
+
 def run_bench(
-    synthesizer: Synthesizer, options: BenchOptions, show: Callable[[RenderableType], None] = lambda _: None
+    synthesizer: Synthesizer,
+    options: BenchOptions,
+    show: Show = lambda _: None,
+    *,
+    others: Sequence[Synthesizer] = (),
+    rivals: Sequence[Rival] = (),
+    skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Measure a voice; ``show`` gets each table as it is known, the machine's ceiling before the voice is timed.
 
-    Times in ms, memory in MB (1e6 bytes). Raises RequestError for options out of range, a precision without a ceiling
-    and a voice of other symbols than the public ones.
+    others: the same voice through other backends; rivals: others that compute models of its sizes; skipped: backends
+    that were asked for, and why they are not measured. Times in ms, memory in MB (1e6 bytes).
+    Raises RequestError for options out of range, a precision without a ceiling and a voice of other symbols than the
+    public ones.
     """
     options.check()
     manifest = synthesizer.manifest
@@ -46,18 +60,31 @@ def run_bench(
         "machine": machine(),
         "options": asdict(options) | {"streams": list(options.streams)},
         "work": asdict(work),
+        "skipped": dict(skipped),
     }
     show(Text(f"{synthesizer.description}; {report['machine']['cpu']}"))
-    return report | {"backends": [_measure_backend(synthesizer, options, work, show)]}
+    for name, reason in skipped.items():
+        show(Text(f"{name} is left out: {reason}"))
+    ceilings: dict[str, Ceiling | None] = {}
+    measured = [_measure_backend(voice, options, ceilings, show) for voice in (synthesizer, *others)]
+    frame_seconds = synthesizer.hop / synthesizer.sample_rate
+    ceiling = ceilings[synthesizer.precision]
+    measured += [_measure_rival(rival, options, frame_seconds, work, ceiling, show) for rival in rivals]
+    return report | {"backends": measured}
 
 
 def _measure_backend(
-    synthesizer: Synthesizer, options: BenchOptions, work: Work, show: Callable[[RenderableType], None]
+    synthesizer: Synthesizer, options: BenchOptions, ceilings: dict[str, Ceiling | None], show: Show
 ) -> Report:
-    backend = synthesizer.backend
-    on_cpu = isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu"
-    ceiling = measure_ceiling(work, backend.threads) if on_cpu else None  # type: ignore[attr-defined]
-    show(ceiling_table(work, ceiling) if ceiling else Text("The ceiling is measured for the CPU only."))
+    """Measure one backend; ``ceilings`` keeps what was measured of the machine, by precision."""
+    backend, precision = synthesizer.backend, synthesizer.precision
+    work = work_of(synthesizer.manifest, precision)
+    if precision not in ceilings:
+        ceilings[precision] = _ceiling(backend, work)
+        ceiling = ceilings[precision]
+        show(ceiling_table(work, ceiling) if ceiling else Text("No ceiling could be measured for this device."))
+    ceiling = ceilings[precision]
+    show(Text(backend.description))
     batches = list(measure_batches(synthesizer, options, work, ceiling))
     show(batch_table(batches))
     vocoder = measure_vocoder(synthesizer, options, ceiling) if synthesizer.has_vocoder else None
@@ -66,7 +93,7 @@ def _measure_backend(
     show(Group(*stream_tables(streams)))
     return {
         "backend": backend.description,
-        "precision": synthesizer.precision,
+        "precision": precision,
         "ceiling": ceiling and asdict(ceiling),
         "batches": [asdict(row) for row in batches],
         "vocoder": vocoder and asdict(vocoder),
@@ -74,10 +101,42 @@ def _measure_backend(
     }
 
 
+def _ceiling(backend: Backend, work: Work) -> Ceiling | None:
+    if isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu":
+        return measure_ceiling(work, backend.threads)
+    from fte.bench.gpu import measure_gpu_ceiling
+
+    return measure_gpu_ceiling(work)
+
+
+def _measure_rival(
+    rival: Rival, options: BenchOptions, frame_seconds: float, work: Work, ceiling: Ceiling | None, show: Show
+) -> Report:
+    """Measure a rival against the ceiling of the first backend; it has neither texts nor streams."""
+    show(Text(f"{rival.description} in {rival.precision}"))
+    batches = list(measure_rival_batches(rival, options, frame_seconds, work, ceiling))
+    show(batch_table(batches))
+    vocoder = measure_rival_vocoder(rival, options, frame_seconds, ceiling) if work.vocoder_precision else None
+    if vocoder:
+        show(vocoder_table(vocoder))
+    return {
+        "backend": rival.description,
+        "precision": rival.precision,
+        "ceiling": ceiling and asdict(ceiling),
+        "batches": [asdict(row) for row in batches],
+        "vocoder": vocoder and asdict(vocoder),
+        "streams": [],
+    }
+
+
 def ceiling_table(work: Work, ceiling: Ceiling) -> Table:
     """Rates of the machine, what the voice needs, and what follows."""
     table = _table(
-        f"Ceiling of this machine (threads: {ceiling.threads})", "", "measured", "the voice needs", "so at best"
+        f"Ceiling of this {f'machine (threads: {ceiling.threads})' if ceiling.threads else 'GPU'}",
+        "",
+        "measured",
+        "the voice needs",
+        "so at best",
     )
     large, step = ceiling.memory_gb_per_second, ceiling.step_gb_per_second
     table.add_row("reading memory", f"{large:.1f} GB/s", "", "")
@@ -105,9 +164,11 @@ def ceiling_table(work: Work, ceiling: Ceiling) -> Table:
 
 
 def batch_table(rows: Sequence[BatchRow]) -> Table:
+    on_device = any(row.device_mb is not None for row in rows)
     table = _table(
         "Decoder (text and z to mel), and text to samples",
         *("batch", "ms a frame", "frames/s", "RTFX", "of ceiling", "bound by", "end-to-end RTFX", "peak MB"),
+        *(("launches a step", "GPU MB") if on_device else ()),
     )
     for row in rows:
         table.add_row(
@@ -117,8 +178,9 @@ def batch_table(rows: Sequence[BatchRow]) -> Table:
             f"{row.rtfx:.2f}",
             _percent(row.ceiling_fraction),
             row.bound or "-",
-            f"{row.end_to_end_rtfx:.2f}",
+            _decimal(row.end_to_end_rtfx),
             _number(row.peak_mb),
+            *((_decimal(row.launches_per_step), _number(row.device_mb)) if on_device else ()),
         )
     return table
 
@@ -170,6 +232,10 @@ def _table(title: str, *headings: str) -> Table:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.0f} %" if fraction >= 0.1 else f"{100 * fraction:.1f} %"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _number(value: float | None) -> str:
