@@ -326,7 +326,7 @@ class Stream(_Resource):
         return self._handle
 
     def upload(self, target: DeviceArray, source: PinnedArray | npt.NDArray[Any]) -> None:
-        """Copy from the host. Pinned memory must stay as it is until then, a numpy array is read before this returns."""
+        """Copy from the host. Pinned memory must stay as it is until then; a numpy array is read at once."""
         array = source.array if isinstance(source, PinnedArray) else source
         self._check_copy(target, array.shape, array.dtype)
         if not array.flags.c_contiguous:
