@@ -54,7 +54,7 @@ class FakeContext:
         self._pointers: dict[str, int] = {}
         self.enqueued = 0
 
-    def set_shapes(self, shapes):
+    def set_shapes(self, shapes, stream):
         engine = self._engine
         sizes = {
             axis: size for name, shape in shapes.items() for axis, size in zip(engine._axes[name], shape, strict=True)

@@ -25,6 +25,10 @@ class BackendError(FteError):
     """A backend or device that is not usable on this machine."""
 
 
+class EngineError(BackendError):
+    """A TensorRT engine is not there, is damaged, or was built for something else."""
+
+
 class OutOfMemoryError(BackendError):
     """A device has no memory left for what was asked of it."""
 

@@ -50,8 +50,8 @@ class Limits(Protocol):
 class Context(Protocol):
     """An execution context: one shape and one set of buffers at a time."""
 
-    def set_shapes(self, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        """Set the shapes of all inputs; those of the outputs follow."""
+    def set_shapes(self, shapes: Mapping[str, Shape], stream: int) -> Mapping[str, Shape]:
+        """Set the shapes of all inputs, for work on the stream with that handle; those of the outputs follow."""
         ...
 
     def bind(self, name: str, pointer: int) -> None:
@@ -191,7 +191,7 @@ class _Execution:
         try:
             self.stream = self.hold(device.stream())
             self._context = engine.context()
-            results = self._context.set_shapes(shapes)
+            results = self._context.set_shapes(shapes, self.stream.handle)
             self.inputs = {n: self.hold(device.empty(s, engine.inputs[n].dtype)) for n, s in shapes.items()}
             self.outputs = {n: self.hold(device.empty(results[n], dtype)) for n, dtype in engine.outputs.items()}
         except BaseException:

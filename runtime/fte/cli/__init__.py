@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, common, doctor, export, info, style, synth, text
+from fte.cli import bench, build, common, doctor, export, info, style, synth, text
 from fte.cli.common import say
 from fte.errors import FteError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (export.export, info.info, synth.synth, text.text, bench.bench, doctor.doctor):
+for command in (export.export, build.build, info.info, synth.synth, text.text, bench.bench, doctor.doctor):
     app.command()(command)
 app.add_typer(style.app, name="style")
 
