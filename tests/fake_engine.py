@@ -9,13 +9,7 @@ import onnx
 
 from fake_cuda import FakeDriver
 from fte.backends import OnnxRuntimeBackend
-
-
-@dataclass(frozen=True)
-class FakeLimits:
-    dtype: np.dtype
-    least: tuple[int, ...]
-    most: tuple[int, ...]
+from fte.backends.trt_library import Limits
 
 
 @dataclass
@@ -36,10 +30,10 @@ class FakeEngine:
         self.outputs = {name: dtype for name, (dtype, _) in self._outputs.items()}
         self._axes = {value.name: _axes(value) for value in model.graph.input}
 
-    def _limits(self, value: onnx.ValueInfoProto) -> FakeLimits:
+    def _limits(self, value: onnx.ValueInfoProto) -> Limits:
         axes = _axes(value)
         most = tuple(self.most.get(axis, 1 << 20) if isinstance(axis, str) else axis for axis in axes)
-        return FakeLimits(_dtype(value), tuple(1 if isinstance(axis, str) else axis for axis in axes), most)
+        return Limits(_dtype(value), tuple(1 if isinstance(axis, str) else axis for axis in axes), most)
 
     def context(self) -> "FakeContext":
         return FakeContext(self)

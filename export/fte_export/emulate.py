@@ -54,6 +54,7 @@ class EmulatingBackend:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.device = backend.device
         self.block_frames, self.symbol_multiple = backend.block_frames, backend.symbol_multiple
 
     @property

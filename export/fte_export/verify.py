@@ -16,7 +16,7 @@ from fte_export.flowtron import FlowState, Flowtron
 from fte_export.graphs.builder import Precision
 from fte_export.graphs.waveglow import TILE_FRAMES
 from fte_export.waveglow import Waveglow
-from fte_export.writer import Voice, blocks_of, graph_file
+from fte_export.writer import Voice, blocks_of, graph_file, precision_of
 
 _SYMBOLS = (11, 7, 4)
 """Lengths of the texts in the verified batch."""
@@ -28,8 +28,8 @@ FP32_ERROR = 1e-4
 """Largest difference of an fp32 graph, in units of the largest magnitude of what it should give (at least 1)."""
 SNR_DB: Mapping[str, Mapping[str, float]] = {
     "int8": {"mel": 25.0, "next_state": 25.0, "audio": 30.0},
-    "fp16": {"mel": 50.0, "next_state": 50.0, "audio": 40.0},
-    "bf16": {"mel": 30.0, "next_state": 30.0, "audio": 30.0},
+    "fp16": {"mel": 50.0, "next_state": 50.0, "audio": 40.0, "encoder": 50.0},
+    "bf16": {"mel": 30.0, "next_state": 30.0, "audio": 30.0, "encoder": 30.0},
 }
 """Smallest signal-to-noise ratio of a graph in less than fp32, over the frames and samples verified."""
 PROBABILITY_ERROR: Mapping[str, float] = {"int8": 0.05, "fp16": 0.005, "bf16": 0.05}
@@ -71,7 +71,8 @@ def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend:
 
     flowtron = Flowtron(voice.flowtron)
     with torch.inference_mode():
-        yield from _verify_encoder(voice, flowtron, load("encoder", "fp32"))
+        for precision in dict.fromkeys(precision_of("encoder", p) for p in precisions):
+            yield from _verify_encoder(voice, flowtron, precision, load("encoder", precision))
         yield from _verify_posterior(voice, flowtron, load("posterior", "fp32"))
         for precision in precisions:
             for flow in range(voice.flowtron_sizes.n_flows):
@@ -83,7 +84,7 @@ def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend:
 def _compare(graph: str, output: str, actual: Array, expected: Tensor, precision: str) -> Parity:
     """How ``actual`` compares with torch, by the demands of a precision."""
     error, snr = _difference(actual, expected.double().numpy())
-    least = SNR_DB.get(precision, {}).get(output)
+    least = SNR_DB.get(precision, {}).get("encoder" if graph.startswith("encoder") else output)
     if least is not None:
         return Parity(graph, output, error, snr, bool(snr >= least), f"SNR at least {least:g} dB")
     most = PROBABILITY_ERROR.get(precision, FP32_ERROR)
@@ -123,16 +124,17 @@ def _valid(array: NDArray[np.float32], expected: Tensor, lengths: Sequence[int])
     return np.concatenate([a for a, _ in rows]), torch.cat([e for _, e in rows])
 
 
-def _verify_encoder(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:
+def _verify_encoder(voice: Voice, flowtron: Flowtron, precision: Precision, graph: Graph) -> Iterator[Parity]:
     inputs = _text_inputs(voice)
     memory, _ = flowtron.encode(**inputs)
     outputs = _run(graph, inputs)
-    yield _compare("encoder", "memory", *_valid(outputs["memory"], memory, _SYMBOLS), "fp32")
+    name = "encoder" if precision == "fp32" else f"encoder {precision}"
+    yield _compare(name, "memory", *_valid(outputs["memory"], memory, _SYMBOLS), precision)
     for flow in range(voice.flowtron_sizes.n_flows):
         projections = flowtron.projections(flow, memory)
         by_symbol = {"key": outputs[f"keys_{flow}"].transpose(0, 2, 1), "value": outputs[f"values_{flow}"]}
-        for name, actual in by_symbol.items():
-            yield _compare("encoder", f"{name}s_{flow}", *_valid(actual, projections[name], _SYMBOLS), "fp32")
+        for key, actual in by_symbol.items():
+            yield _compare(name, f"{key}s_{flow}", *_valid(actual, projections[key], _SYMBOLS), precision)
 
 
 def _verify_posterior(voice: Voice, flowtron: Flowtron, graph: Graph) -> Iterator[Parity]:

@@ -25,8 +25,8 @@ from fte_export.graphs.flowtron import encoder_graph, flow_arrays, flow_block_gr
 from fte_export.graphs.waveglow import vocoder_graph
 from fte_export.graphs.waveglow_chunk import chunk_vocoder_graph
 
-FP32_ONLY = ("encoder", "posterior")
-"""Roles that run once per utterance: they gain nothing from int8, and every precision shares their fp32 graph."""
+FP32_ONLY = {"encoder": ("int8",), "posterior": ("int8", "fp16", "bf16")}
+"""Roles that run once per utterance or reference, and the precisions that share their fp32 graph: they gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Voice:
 
 def precision_of(role: str, precision: Precision) -> Precision:
     """The precision in which ``role`` is written when a bundle is asked for ``precision``."""
-    return "fp32" if role in FP32_ONLY else precision
+    return "fp32" if precision in FP32_ONLY.get(role, ()) else precision
 
 
 def graph_file(role: str, precision: Precision) -> str:
@@ -84,7 +84,7 @@ def _graphs(
     """The graphs of one model, which share its weight file, by role."""
     arrays, sizes = voice.flowtron.arrays, voice.flowtron_sizes
     if model == "encoder":
-        yield model, encoder_graph(arrays, sizes, weights)
+        yield model, encoder_graph(arrays, sizes, weights, precision)
     elif model == "posterior":
         yield model, posterior_graph(arrays, sizes, weights)
     elif model == "vocoder":

@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from fte.audio import denoise, griffin_lim
-from fte.backends import Backend, OnnxRuntimeBackend
+from fte.backends import Backend, open_backend
 from fte.backends.base import Array, Float32
 from fte.bundle import Bundle, Manifest
 from fte.constants import LIMITS
@@ -50,28 +50,31 @@ class Synthesizer:
         precision: str = "auto",
         threads: int | None = None,
         *,
+        backend: str = "auto",
+        trust_engines: Path | None = None,
         lexicon: Mapping[str, str] | None = None,
         guess_unknown: bool = False,
     ) -> "Synthesizer":
         """Open the voice bundle at ``path``.
 
-        device: "cpu", "cuda" or "auto". precision: one of the bundle's, or "auto": int8 on a CPU where the bundle has
-        it, else fp32. threads: of the backend; None takes every core. `description` says what was taken.
+        device: "cpu", "cuda" or "auto". precision: one of the bundle's, or "auto": int8 on a CPU and fp16 on a GPU
+        where the bundle has it, else fp32. threads: of the backend; None takes every core. backend and trust_engines:
+        see `fte.backends.open_backend`. `description` says what was taken.
         lexicon: pronunciations that go before the dictionary's (`fte.text.read_lexicon`); guess_unknown: words outside
         both as guessed ARPAbet instead of letters.
         Raises BundleError and BackendError.
         """
         bundle = Bundle.open(path)
-        backend = OnnxRuntimeBackend(device, threads)
+        opened = open_backend(bundle, backend, device, threads, trust_engines=trust_engines)
         known = list(bundle.manifest.graphs)
         if precision == "auto":
-            preferred = ["int8", "fp32"] if backend.device == "cpu" else ["fp16", "bf16", "fp32"]
+            preferred = ["int8", "fp32"] if opened.device == "cpu" else ["fp16", "bf16", "fp32"]
             precision = next((p for p in preferred if p in known), known[0])
         options = bundle.manifest.text
         frontend = TextFrontend(
             options.arpabet, options.keep_ambiguous, lexicon=lexicon or {}, guess_unknown=guess_unknown
         )
-        synthesizer = cls(bundle, backend, precision, frontend)
+        synthesizer = cls(bundle, opened, precision, frontend)
         synthesizer.decoder.load()
         return synthesizer
 

@@ -219,8 +219,16 @@ class GraphBuilder:
 
     def linear_fp32(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, key: str) -> str:
         """The same product in fp32 whatever the precision: x (..., K), weight (N, K) -> (..., N)."""
-        product = self.op("MatMul", x, self.constant(lambda: np.ascontiguousarray(weight.T), f"{key}.weight"))
+        if self.precision in NARROW:
+            rows = self.op("Unsqueeze", x, self.ints(-2))
+            product = self.sum_of_products(rows, self.constant(weight, f"{key}.rows"), -1)
+        else:
+            product = self.op("MatMul", x, self.constant(lambda: np.ascontiguousarray(weight.T), f"{key}.weight"))
         return product if bias is None else self.op("Add", product, self.constant(bias, f"{key}.bias"))
+
+    def sum_of_products(self, x: str, y: str, axis: int) -> str:
+        """x * y summed over an axis in fp32, for small products in narrow graphs: TensorRT has no others on Turing."""
+        return self.op("ReduceSum", self.op("Mul", x, y), self.ints(axis), keepdims=0)
 
     def quantize(self, x: str) -> tuple[str, str, str]:
         """Dynamic quantization to uint8 of a whole tensor: values, scale, zero point."""

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fte_export.checkpoint import FlowtronSizes
-from fte_export.graphs.builder import GraphBuilder, Precision, WeightFile
+from fte_export.graphs.builder import NARROW, GraphBuilder, Precision, WeightFile
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -23,20 +23,22 @@ MASKED_SCORE = -1e30
 """Added to the score of padding: finite, so that a row of nothing but padding gives numbers, not NaN."""
 
 
-def encoder_graph(arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile) -> onnx.ModelProto:
+def encoder_graph(
+    arrays: Arrays, sizes: FlowtronSizes, weights: WeightFile, precision: Precision = "fp32"
+) -> onnx.ModelProto:
     """text_ids, text_lengths, speaker_ids -> memory (B, N, D) and, per flow k, keys_k (B, A, N) and values_k (B, N, A).
 
     Keys stand with symbols last: the scores of a frame are then a row vector times a matrix, which runs four times
-    faster than a matrix times a column.
+    faster than a matrix times a column. In fp16 and bf16 its convolutions, its LSTM and the projections are narrow.
     """
-    b = GraphBuilder("encoder", weights)
+    b = GraphBuilder("encoder", weights, precision)
     memory, _, _ = _encode(b, arrays, sizes)
     b.output(memory, "memory", np.float32, ["B", "N", sizes.n_text_dim + sizes.n_speaker_dim])
     for k in range(sizes.n_flows):
         key, value = (arrays[f"flows.{k}.attention_layer.{name}.weight"] for name in ("key", "value"))
         keys = _keys_of(b, b.op("Transpose", memory, perm=[0, 2, 1]), key, f"flows.{k}")
         b.output(keys, f"keys_{k}", np.float32, ["B", sizes.n_attention, "N"])
-        values = b.linear_fp32(memory, value, None, f"flows.{k}.value")
+        values = b.linear(memory, value, None, f"flows.{k}.value")
         b.output(values, f"values_{k}", np.float32, ["B", "N", sizes.n_attention])
     return b.model()
 
@@ -61,7 +63,10 @@ def _encode(b: GraphBuilder, arrays: Arrays, sizes: FlowtronSizes) -> tuple[str,
     while f"encoder.convolutions.{i}.0.weight" in arrays:
         x = _encoder_layer(b, x, channel_mask, counts, arrays, f"encoder.convolutions.{i}")
         i += 1
-    hidden = _bidirectional_lstm(b, b.op("Transpose", x, perm=[2, 0, 1]), lengths, arrays, sizes.n_text_dim // 2)
+    if b.precision in NARROW:
+        hidden = _scanned_bidirectional_lstm(b, b.op("Transpose", x, perm=[0, 2, 1]), lengths, mask, arrays)
+    else:
+        hidden = _bidirectional_lstm(b, b.op("Transpose", x, perm=[2, 0, 1]), lengths, arrays, sizes.n_text_dim // 2)
 
     if sizes.dummy_speaker:
         speakers = b.op("Mul", speakers, b.constant(np.int64(0)))
@@ -89,7 +94,8 @@ def _encoder_layer(b: GraphBuilder, x: str, mask: str, counts: str, arrays: Arra
     x = b.op("Mul", x, mask)
     weight, bias = arrays[f"{key}.0.weight"], arrays[f"{key}.0.bias"]
     pad = weight.shape[2] // 2
-    x = b.op("Conv", x, b.constant(weight, f"{key}.0.weight"), b.constant(bias, f"{key}.0.bias"), pads=[pad, pad])
+    operands = [b.narrow_constant(weight, f"{key}.0.weight"), b.narrow_constant(bias, f"{key}.0.bias")]
+    x = b.wide(b.op("Conv", b.narrow(x), *operands, pads=[pad, pad]))
     mean = b.op("Div", b.op("ReduceSum", b.op("Mul", x, mask), b.ints(2), keepdims=1), counts)
     centred = b.op("Mul", b.op("Sub", x, mean), mask)
     variance = b.op("Div", b.op("ReduceSum", b.op("Mul", centred, centred), b.ints(2), keepdims=1), counts)
@@ -108,6 +114,40 @@ def _bidirectional_lstm(b: GraphBuilder, x: str, lengths: str, arrays: Arrays, h
     y = b.op("LSTM", x, *operands, steps, direction="bidirectional", hidden_size=hidden)
     y = b.op("Transpose", y, perm=[2, 0, 1, 3])
     return b.op("Reshape", y, b.ints(0, 0, -1))
+
+
+def _scanned_bidirectional_lstm(b: GraphBuilder, x: str, lengths: str, mask: str, arrays: Arrays) -> str:
+    """x (B, N, C) -> (B, N, 2 * hidden), zeros at padding: narrow products with the input, all that recurs in fp32.
+
+    TensorRT's parser takes no LSTM operator in a narrow type.
+    """
+    rows = b.op("Unsqueeze", mask, b.ints(2))
+    order = _reversal(b, mask, lengths)
+    forward = _scanned_lstm(b, x, arrays, "")
+    backward = _reorder_frames(b, _scanned_lstm(b, _reorder_frames(b, x, order), arrays, "_reverse"), order)
+    return b.op("Mul", b.op("Concat", forward, backward, axis=2), rows)
+
+
+def _scanned_lstm(b: GraphBuilder, x: str, arrays: Arrays, suffix: str) -> str:
+    """One direction: x (B, N, C) -> (B, N, H)."""
+    key, names = f"encoder.lstm{suffix}", ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    w, r, *biases = (arrays[f"encoder.lstm.{name}_l0{suffix}"] for name in names)
+    size = r.shape[1]
+    inputs = b.linear(x, w, biases[0] + biases[1], f"{key}.input")
+    shape = b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(size), axis=0)
+    zeros = b.op("Expand", b.scalar(0), shape)
+
+    body = b.body(key)
+    hidden, cell = (body.input(f"{body.prefix}{name}", np.float32, ["B", size]) for name in ("hidden", "cell"))
+    row = body.input(f"{body.prefix}input", np.float32, ["B", 4 * size])
+    gates = body.op("Add", row, body.linear_fp32(hidden, r, None, f"{key}.hidden"))
+    i, f, g, o = body.split(gates, [size] * 4)
+    kept = body.op("Mul", body.op("Sigmoid", f), cell)
+    cell = body.op("Add", kept, body.op("Mul", body.op("Sigmoid", i), body.op("Tanh", g)))
+    hidden = body.op("Mul", body.op("Sigmoid", o), body.op("Tanh", cell))
+    for name, value in (("next_hidden", hidden), ("next_cell", cell), ("output", hidden)):
+        body.output(value, f"{body.prefix}{name}", np.float32, ["B", size])
+    return b.scan(body, [inputs], states=[zeros, zeros], axis=1)[-1]
 
 
 def _onnx_lstm_weights(arrays: Arrays, key: str, layer: int, suffix: str = "") -> tuple[NDArray[np.float32], ...]:
@@ -393,6 +433,8 @@ class _Text:
         if guide:
             guided = _with_prior(b, weights, guide.prior, self._bias)
             weights = b.op("Where", self._is_imposed, guide.imposed, guided)
+        if b.precision in NARROW:
+            return b.sum_of_products(b.op("Unsqueeze", weights, b.ints(2)), self._values, 1), weights
         context = b.op("MatMul", b.op("Unsqueeze", weights, b.ints(1)), self._values)
         return b.op("Squeeze", context, b.ints(1)), weights
 
@@ -416,9 +458,12 @@ def _score_bias(b: GraphBuilder, mask: str) -> str:
 def _score(b: GraphBuilder, query: str, keys: str, bias: str, temperature: str, arrays: Arrays, key: str) -> str:
     """softmax(v . tanh(query + key) / temperature) over valid symbols: (B, N)."""
     energy = b.op("Tanh", b.op("Add", b.op("Unsqueeze", query, b.ints(2)), keys))
-    vector = b.constant(arrays[f"{key}.attention_layer.v.weight"], f"{key}.v")
-    scores = b.op("Div", b.op("Squeeze", b.op("MatMul", vector, energy), b.ints(1)), temperature)
-    return b.op("Softmax", b.op("Add", scores, bias), axis=-1)
+    vector = arrays[f"{key}.attention_layer.v.weight"]
+    if b.precision in NARROW:
+        scores = b.sum_of_products(energy, b.constant(vector.T, f"{key}.v_column"), 1)
+    else:
+        scores = b.op("Squeeze", b.op("MatMul", b.constant(vector, f"{key}.v"), energy), b.ints(1))
+    return b.op("Softmax", b.op("Add", b.op("Div", scores, temperature), bias), axis=-1)
 
 
 def _with_prior(b: GraphBuilder, weights: str, prior: str, bias: str) -> str:

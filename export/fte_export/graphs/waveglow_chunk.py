@@ -47,8 +47,8 @@ def _inverse_flow(b: GraphBuilder, audio: str, condition: str, arrays: Arrays, s
 
 
 def _product(b: GraphBuilder, x: str, weight: NDArray[np.float32], key: str) -> str:
-    """A 1x1 convolution in fp32: weight (N, C) times x (B, C, G)."""
-    return b.op("MatMul", b.constant(weight, key), x)
+    """A 1x1 convolution of few channels in fp32: weight (N, C) times x (B, C, G)."""
+    return b.sum_of_products(b.op("Unsqueeze", x, b.ints(1)), b.constant(weight[:, :, None], key), 2)
 
 
 def _wn(b: GraphBuilder, x: str, condition: str, arrays: Arrays, sizes: WaveglowSizes, key: str) -> str:
@@ -66,8 +66,7 @@ def _wn(b: GraphBuilder, x: str, condition: str, arrays: Arrays, sizes: Waveglow
             residual, skip = b.split(skip, [n, n], axis=1)
             x = b.op("Add", x, residual)
         skipped = b.op("Add", skipped, b.wide(skip)) if skipped else b.wide(skip)
-    end = _product(b, skipped, arrays[f"{key}.end.weight"][:, :, 0], f"{key}.end.weight")
-    return b.op("Add", end, b.constant(arrays[f"{key}.end.bias"][:, None], f"{key}.end.bias"))
+    return b.wide(_convolution(b, b.narrow(skipped), arrays, f"{key}.end"))
 
 
 def _convolution(

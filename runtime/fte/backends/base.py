@@ -72,6 +72,8 @@ class Usage:
 class Backend(Protocol):
     """A way to run graphs on a device."""
 
+    device: str
+    """ "cpu" or "cuda"."""
     block_frames: int
     """Frames that a flow is decoded in at once where the bundle has graphs for it, or 0 for one at a time."""
 

@@ -125,7 +125,7 @@ class EngineStore:
         with atomic_file(path) as temporary:
             temporary.write_bytes(data)
             sha256, size = sha256_of(temporary), temporary.stat().st_size
-        built = BuiltEngine(path, key, graph, sha256, size, seconds)
+        built = BuiltEngine(path, key, graph, sha256, size, round(seconds, 3))
         with atomic_file(path.with_suffix(".json")) as temporary:
             temporary.write_text(_sidecar(built), encoding="utf-8")
         return built
@@ -157,6 +157,23 @@ class EngineStore:
         found = f"there are only engines for {others}" if others else "none was built"
         raise EngineError(f"{graph} has no engine for {wanted}, {found}: run fte build {bundle.path}")
 
+    def block_frames(self, bundle: Bundle, library: str, version: str, targets: tuple[str, ...]) -> int:
+        """The longest block of frames for which the first flow has an engine, in whatever precision.
+
+        Raises EngineError that says what there is where it has none.
+        """
+        missing: EngineError | None = None
+        for precision in bundle.manifest.graphs:
+            for frames in reversed(bundle.blocks(precision)):
+                graph = bundle.manifest.graphs[precision][f"flow_0_block_{frames}"]
+                try:
+                    self.find(bundle, graph, library, version, targets)
+                except EngineError as error:
+                    missing = missing or error
+                else:
+                    return frames
+        raise missing or EngineError(f"{bundle.path} has no graphs for engines: export it with --precision fp16")
+
 
 def _sidecar(built: BuiltEngine) -> str:
     document = {
@@ -166,7 +183,7 @@ def _sidecar(built: BuiltEngine) -> str:
         "key": dataclasses.asdict(built.key),
         "sha256": built.sha256,
         "bytes": built.size,
-        "seconds": round(built.seconds, 3),
+        "seconds": built.seconds,
     }
     return json.dumps(document, indent=1) + "\n"
 

@@ -69,8 +69,8 @@ class OnnxRuntimeBackend:
         available = self._ort.get_available_providers()
         if provider not in available:
             raise BackendError(
-                f"this needs ONNX Runtime's {provider} and this onnxruntime {self._ort.__version__} has only "
-                f"{', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
+                f"device 'cuda' needs ONNX Runtime's {provider.removesuffix('ExecutionProvider').upper()} provider and this "
+                f"onnxruntime {self._ort.__version__} has only {', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
             )
 
     @property

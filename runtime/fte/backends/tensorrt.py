@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop, Usage
 from fte.backends.bound_loop import FRAME_OUTPUTS
 from fte.backends.cuda import CudaGraph, Device, DeviceArray, Event, PinnedArray, Stream
+from fte.backends.trt_library import Limits
 from fte.errors import BackendError, OutOfMemoryError
 
 Shape = tuple[int, ...]
@@ -31,20 +32,16 @@ class Engine(Protocol):
     """A deserialised engine."""
 
     name: str
-    inputs: Mapping[str, "Limits"]
-    outputs: Mapping[str, np.dtype[np.generic]]
+
+    @property
+    def inputs(self) -> Mapping[str, Limits]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, np.dtype[Any]]: ...
 
     def context(self) -> "Context":
         """A new execution context."""
         ...
-
-
-class Limits(Protocol):
-    """What an input may be."""
-
-    dtype: np.dtype[np.generic]
-    least: Shape
-    most: Shape
 
 
 class Context(Protocol):

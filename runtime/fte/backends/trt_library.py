@@ -101,7 +101,7 @@ class Library:
 class Limits:
     """What an input may be."""
 
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
     least: Shape
     most: Shape
 

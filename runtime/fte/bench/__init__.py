@@ -7,9 +7,11 @@ from fte.bench.compare import compare, comparison_table, read_report
 from fte.bench.options import BenchOptions, parse_streams
 from fte.bench.plot import check_picture, plot_report
 from fte.bench.report import run_bench
+from fte.bench.rivals import Rival
 
 __all__ = [
     "BenchOptions",
+    "Rival",
     "check_picture",
     "compare",
     "comparison_table",

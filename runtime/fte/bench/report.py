@@ -68,8 +68,10 @@ def run_bench(
     ceilings: dict[str, Ceiling | None] = {}
     measured = [_measure_backend(voice, options, ceilings, show) for voice in (synthesizer, *others)]
     frame_seconds = synthesizer.hop / synthesizer.sample_rate
-    ceiling = ceilings[synthesizer.precision]
-    measured += [_measure_rival(rival, options, frame_seconds, work, ceiling, show) for rival in rivals]
+    for rival in rivals:
+        ceiling = ceilings.get(rival.precision)
+        same_work = work if ceiling is None else work_of(manifest, rival.precision)
+        measured.append(_measure_rival(rival, options, frame_seconds, same_work, ceiling, show))
     return report | {"backends": measured}
 
 
@@ -112,7 +114,7 @@ def _ceiling(backend: Backend, work: Work) -> Ceiling | None:
 def _measure_rival(
     rival: Rival, options: BenchOptions, frame_seconds: float, work: Work, ceiling: Ceiling | None, show: Show
 ) -> Report:
-    """Measure a rival against the ceiling of the first backend; it has neither texts nor streams."""
+    """Measure a rival, against the ceiling of its precision if that is known; it has neither texts nor streams."""
     show(Text(f"{rival.description} in {rival.precision}"))
     batches = list(measure_rival_batches(rival, options, frame_seconds, work, ceiling))
     show(batch_table(batches))

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,12 +10,17 @@ from fte.cli.common import (
     DeviceOption,
     PrecisionOption,
     ThreadsOption,
+    TrustEnginesOption,
     VoiceOption,
     check_place,
     out_console,
     voice_path,
 )
-from fte.errors import RequestError
+from fte.errors import BackendError, RequestError
+
+if TYPE_CHECKING:
+    from fte.bench import Rival
+    from fte.synthesizer import Synthesizer
 
 
 def bench(
@@ -38,11 +43,18 @@ def bench(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="auto, onnxruntime, onnxruntime-tensorrt, tensorrt, several with commas between them, or all: with "
+            "PyTorch beside them."
+        ),
+    ] = "auto",
+    trust_engines: TrustEnginesOption = None,
 ) -> None:
     """State what this machine allows, then measure a voice: batches, vocoder, concurrent streams, memory."""
     from fte.bench import BenchOptions, check_picture, parse_streams, plot_report, run_bench
     from fte.files import atomic_file
-    from fte.synthesizer import Synthesizer
 
     if compare is not None:
         if json_out is not None or plot is not None:
@@ -56,14 +68,63 @@ def bench(
     if plot is not None:
         check_picture(plot)
         check_place(plot)
-    synthesizer = Synthesizer.load(voice_path(voice), device, precision, threads)
-    report = run_bench(synthesizer, options, show=out_console.print)
+    path = voice_path(voice)
+    synthesizers, skipped = _contestants(path, backend, device, precision, threads, trust_engines)
+    rivals = _rivals(synthesizers[0], skipped) if backend == "all" else []
+    first, *others = synthesizers
+    report = run_bench(first, options, out_console.print, others=others, rivals=rivals, skipped=skipped)
     if plot is not None:
         plot_report(plot, report)
     if json_out is not None:
         with atomic_file(json_out) as temporary:
             temporary.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report, allow_nan=False))
+
+
+def _contestants(
+    path: Path, backend: str, device: str, precision: str, threads: int | None, trust_engines: Path | None
+) -> "tuple[list[Synthesizer], dict[str, str]]":
+    """The voice through each backend asked for, and why those that cannot be used here are left out.
+
+    One that was asked for by its name alone is an error instead, and so is it where none can be used.
+    """
+    from fte.backends import BACKENDS
+    from fte.synthesizer import Synthesizer
+
+    names = list(BACKENDS[1:]) if backend == "all" else list(dict.fromkeys(n.strip() for n in backend.split(",")))
+    found, skipped = [], dict[str, str]()
+    for name in names:
+        trusted = trust_engines if name == "tensorrt" else None
+        try:
+            found.append(Synthesizer.load(path, device, precision, threads, backend=name, trust_engines=trusted))
+        except BackendError as error:
+            if len(names) == 1:
+                raise
+            skipped[name] = str(error)
+    if not found:
+        raise BackendError(f"no backend can be used here: {'; '.join(skipped.values())}")
+    return found, skipped
+
+
+def _rivals(voice: "Synthesizer", skipped: dict[str, str]) -> "list[Rival]":
+    """PyTorch, where it is installed, on the device of the first backend and in its precision or fp32."""
+    try:
+        from fte_export.torch_rival import TorchRival
+    except ImportError as error:
+        skipped["pytorch"] = f"the package {error.name} is not installed: install flowtron-fte[export]"
+        return []
+    device = voice.backend.device
+    precisions = ("fp32", "fp16") if device == "cuda" else ("fp32",)
+    sizes = voice.manifest.flowtron, voice.manifest.waveglow
+    try:
+        return [
+            TorchRival(*sizes, device, precision, cuda_graphs=cuda_graphs)
+            for precision in precisions
+            for cuda_graphs in ((False, True) if device == "cuda" else (False,))
+        ]
+    except BackendError as error:
+        skipped["pytorch"] = str(error)
+        return []
 
 
 def _compare(a: Path, b: Path) -> None:

@@ -29,7 +29,18 @@ VoiceOption = Annotated[
     str, typer.Option("--voice", "-v", metavar="VOICE", help="Folder of a voice bundle, or 'tiny' for a random one.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-PrecisionOption = Annotated[str, typer.Option(help="One of the bundle's precisions, or auto: int8 on a CPU.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="One of the bundle's precisions, or auto: int8 on a CPU, fp16 on a GPU.")
+]
+BackendOption = Annotated[
+    str, typer.Option(help="auto, onnxruntime, onnxruntime-tensorrt, or tensorrt for the engines of fte build.")
+]
+TrustEnginesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Take engines from this folder. An engine runs code when it is loaded: trust who built it."
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the backend; every core by default.")]
 
 

@@ -13,9 +13,11 @@ import typer
 
 from fte.cli import common
 from fte.cli.common import (
+    BackendOption,
     DeviceOption,
     PrecisionOption,
     ThreadsOption,
+    TrustEnginesOption,
     VoiceOption,
     check_place,
     make_folder,
@@ -145,6 +147,8 @@ def synth(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
+    backend: BackendOption = "auto",
+    trust_engines: TrustEnginesOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Speak a text, a book, every line of a file, or a mel."""
@@ -162,6 +166,8 @@ def synth(
         device,
         precision,
         threads,
+        backend=backend,
+        trust_engines=trust_engines,
         lexicon=_lexicon(lexicon),
         guess_unknown=guess_unknown,
     )
