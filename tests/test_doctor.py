@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.cli import app
 from fte.doctor import Check, Machine, examine, render
+from fte.errors import BackendError
 
 VERSIONS = {"flowtron-fte": "0.1.0", "numpy": "2.1.0", "soxr": "0.5", "onnxruntime": "1.23.0"}
 REQUIRES = [
@@ -82,6 +83,13 @@ def runtime(session=Session, providers=(CPU,), cuda_version=""):
 
 def soundfile(*formats):
     return types.SimpleNamespace(available_formats=lambda: dict.fromkeys(formats, ""), __libsndfile_version__="1.2")
+
+
+def tensorrt(version, *targets):
+    """A TensorRT that builds for those compute capabilities."""
+    members = dict.fromkeys(["NONE", "CURRENT", *(f"SM{target}" for target in targets)])
+    capability = types.SimpleNamespace(__members__=members)
+    return types.SimpleNamespace(__version__=version, ILogger=object, ComputeCapability=capability)
 
 
 class Driver:
@@ -165,7 +173,7 @@ def test_a_healthy_machine_has_a_remedy_for_what_is_optional_only(look):
     lines = look()
     assert {line.status for line in lines} == {"ok", "note"}
     assert {line.name for line in lines if line.status == "note"} == {
-        *("torch", "tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings", "GPU")
+        *("torch", "tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings", "GPU", "engines")
     }
     assert all((line.remedy is None) == (line.status == "ok") for line in lines)
 
@@ -444,3 +452,34 @@ def test_a_voice_that_was_edited_is_told(look, tiny_path, tmp_path):
     graph.write_bytes(graph.read_bytes() + b"x")
     line = line_of(look(voice=voice), "voice")
     assert (line.status, graph.name in line.found, line.remedy) == ("error", True, "export it again")
+
+
+class TestEngines:
+    """What `fte build` would take."""
+
+    def line(self, look, monkeypatch, *targets, gpu=None):
+        def open_driver():
+            if gpu is None:
+                raise BackendError("the NVIDIA driver cannot be used")
+            return types.SimpleNamespace(compute_capability=lambda _: gpu)
+
+        monkeypatch.setattr("fte.doctor.open_driver", open_driver)
+        modules = {"tensorrt_rtx": tensorrt("1.7.1", *targets)}
+        return line_of(look(versions={"tensorrt-rtx-cu13": "1.7.1"}, modules=modules), "engines")
+
+    def test_it_says_what_is_built_where_nothing_runs(self, look, monkeypatch):
+        found = self.line(look, monkeypatch, 75, 89)
+        assert found.status == "note"
+        assert found.found.startswith("TensorRT for RTX 1.7.1 builds them for 75, 89, and runs none here: the NVIDIA")
+
+    def test_a_gpu_that_it_builds_for(self, look, monkeypatch):
+        assert self.line(look, monkeypatch, 75, 89, gpu=(8, 9)).status == "ok"
+
+    def test_a_gpu_that_it_does_not_build_for(self, look, monkeypatch):
+        found = self.line(look, monkeypatch, 75, 89, gpu=(9, 0))
+        assert (found.status, found.remedy) == ("warning", "install flowtron-fte[tensorrt] in its place")
+        assert "not for this GPU (90)" in found.found
+
+    def test_too_old_a_library_is_told(self, look):
+        lines = look(versions={"tensorrt": "10.9.0"}, modules={"tensorrt": tensorrt("10.9.0")})
+        assert "tensorrt 10.9.0 is too old" in line_of(lines, "engines").found

@@ -195,7 +195,7 @@ class TestLibrary:
     def test_what_is_no_engine_is_refused(self):
         pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
         with pytest.raises(
-            EngineError, match="the engine of x.onnx cannot be loaded by TensorRT for RTX .* build it again"
+            EngineError, match=r"the engine of x\.onnx cannot be loaded by TensorRT for RTX .* build it again"
         ):
             find_library("tensorrt_rtx").open_engine(b"no engine", "x.onnx")
 

@@ -59,7 +59,7 @@ def test_bf16_builds_as_of_ampere(bundle, library, store):
 
 
 def test_several_frames_guides_and_the_posterior_pass_build(bundle, library, store):
-    built = build(bundle, library, store, block=8, guided=True, posterior=True)
+    built = build(bundle, library, store, block=8, guided=True, posterior=True, profile=Profile((1,), 32, 32))
     assert [b.graph.partition(".")[0] for b, _ in built] == [
         "encoder",
         *(f"flow_{k}{guided}_block_8" for k in (0, 1) for guided in ("", "_guided")),

@@ -24,9 +24,11 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
+from fte.backends.cuda_drivers import open_driver
 from fte.backends.tiny_graph import Value, one_node_model
+from fte.backends.trt_library import LIBRARIES, Library
 from fte.bundle import Bundle
-from fte.errors import FteError
+from fte.errors import BackendError, FteError
 from fte.files import cache_folder
 
 Status = Literal["ok", "note", "warning", "error"]
@@ -61,6 +63,12 @@ _CUDA_MODULES = {
     "cuda-bindings": "cuda.bindings.driver",
 }
 """Distributions for NVIDIA GPUs, and the module that shows whether they work."""
+_GPU_REMEDIES = {
+    "tensorrt": f"for TensorRT engines on this machine's GPU: install {DISTRIBUTION}[tensorrt]",
+    "tensorrt-rtx": f"for TensorRT engines, built without a GPU too: install {DISTRIBUTION}[tensorrt-rtx]",
+    "pycuda": "nothing: cuda-bindings serve as well",
+    "cuda-bindings": "for TensorRT engines: pip install cuda-bindings",
+}
 _CUDA_OF_WHEEL = {"tensorrt-cu12": 12, "tensorrt-cu13": 13, "tensorrt-rtx-cu12": 12, "tensorrt-rtx-cu13": 13}
 """Wheels built for one major version of CUDA."""
 _OLDEST_DRIVER = {12: 525, 13: 580}
@@ -143,6 +151,7 @@ def examine(machine: Machine | None = None, voice: Path | None = None) -> list[C
         "sound files": _sound,
         "GPU packages": _gpu_packages,
         "GPU": _gpu,
+        "engines": _engines,
         "CPU": _cpu,
         "cores": _cores,
         "memory": _memory,
@@ -381,7 +390,7 @@ def _gpu_packages(machine: Machine) -> Iterator[Check]:
         builds = [wheel for wheel in _CUDA_OF_WHEEL if wheel.startswith(f"{name}-cu") and machine.version(wheel)]
         have = machine.version(name) or (machine.version(builds[0]) if builds else None)
         if have is None:
-            yield Check(name, "note", "not installed", "nothing: no command needs it yet")
+            yield Check(name, "note", "not installed", _GPU_REMEDIES[name])
         elif len(builds) > 1:
             remedy = f"pip uninstall -y {' '.join(builds)} && pip install {builds[-1]}"
             yield Check(name, "warning", f"{' and '.join(builds)}: they overwrite each other", remedy)
@@ -409,6 +418,37 @@ def _gpu(machine: Machine) -> Iterator[Check]:
         yield _device(driver, index, demands)
     if count and not machine.version("onnxruntime-gpu"):
         yield Check("GPU use", "note", "no onnxruntime-gpu", f"install {DISTRIBUTION}[gpu] in place of [cpu]")
+
+
+def _engines(machine: Machine) -> Iterator[Check]:
+    """Which library `fte build` and the backend tensorrt would take, what it builds for, and whether it runs here."""
+    have = [name for name in LIBRARIES if _has_library(machine, name)]
+    if not have:
+        yield Check("engines", "note", "no TensorRT to build or run them", _GPU_REMEDIES["tensorrt-rtx"])
+        return
+    library = Library(have[0], machine.load(have[0]))
+    able = ", ".join(map(str, library.targets)) or "the GPU of this machine"
+    told = f"{library.description} builds them for {able}"
+    try:
+        driver = open_driver()
+        target = int("".join(map(str, driver.compute_capability(0))))
+    except BackendError as error:
+        yield Check(
+            "engines", "note", f"{told}, and runs none here: {_first_line(error)}", "nothing, unless to run them"
+        )
+        return
+    if library.targets and target not in library.targets:
+        remedy = f"install {DISTRIBUTION}[tensorrt] in its place"
+        yield Check("engines", "warning", f"{told}, not for this GPU ({target})", remedy)
+    else:
+        yield Check("engines", "ok", f"{told}, and can run them")
+
+
+def _has_library(machine: Machine, name: str) -> bool:
+    """Whether a library is installed, by its own name or as the wheel for one version of CUDA."""
+    distribution = name.replace("_", "-")
+    wheels = [wheel for wheel in _CUDA_OF_WHEEL if wheel.startswith(f"{distribution}-cu")]
+    return any(machine.version(wheel) for wheel in (distribution, *wheels))
 
 
 def _cuda_demands(machine: Machine) -> Iterator[tuple[str, int]]:

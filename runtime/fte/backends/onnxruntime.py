@@ -68,9 +68,10 @@ class OnnxRuntimeBackend:
     def _demand(self, provider: str) -> None:
         available = self._ort.get_available_providers()
         if provider not in available:
+            name = "TensorRT" if provider == _TENSORRT_PROVIDER else "CUDA"
             raise BackendError(
-                f"device 'cuda' needs ONNX Runtime's {provider.removesuffix('ExecutionProvider').upper()} provider and this "
-                f"onnxruntime {self._ort.__version__} has only {', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
+                f"device 'cuda' needs ONNX Runtime's {name} provider and this onnxruntime {self._ort.__version__} has "
+                f"only {', '.join(available)}: install flowtron-fte[gpu] in place of flowtron-fte[cpu]"
             )
 
     @property
