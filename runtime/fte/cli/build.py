@@ -1,13 +1,16 @@
 """`fte build`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from fte.cli.common import out_console, progress_bar, voice_path
 from fte.errors import RequestError
+
+if TYPE_CHECKING:
+    from fte_export.to_tensorrt import BuildOptions
 
 
 def build(
@@ -30,35 +33,43 @@ def build(
     ] = None,
 ) -> None:
     """Build TensorRT engines of a voice's graphs."""
-    from fte.backends.engines import EngineStore, Profile
+    from fte.backends.engines import Profile
+    from fte_export.to_tensorrt import BuildOptions
+
+    profile = Profile(numbers(batch, "batch"), max_text, max_frames)
+    targets = numbers(sm, "sm") if sm else ()
+    build_and_show(voice_path(voice), BuildOptions(precision, block, profile, targets, guided, posterior), library, out)
+
+
+def build_and_show(
+    voice: Path, options: "BuildOptions", library_name: str | None = None, folder: Path | None = None
+) -> None:
+    """Build the engines of the bundle at ``voice``, and print what there is of them."""
+    from fte.backends.engines import EngineStore
     from fte.backends.trt_library import find_library
     from fte.bundle import Bundle
-    from fte_export.to_tensorrt import BuildOptions, build_engines
+    from fte_export.to_tensorrt import build_engines
 
-    profile = Profile(_numbers(batch, "batch"), max_text, max_frames)
-    options = BuildOptions(precision, block, profile, _numbers(sm, "sm") if sm else (), guided, posterior)
-    bundle = Bundle.open(voice_path(voice))
-    found = find_library(library)
-    table = Table(title=f"Engines by {found.description}")
-    for heading in ("graph", "for", "MB", "seconds", "file"):
+    bundle, library, store = Bundle.open(voice), find_library(library_name), EngineStore(folder)
+    table = Table(title=f"Engines by {library.description}")
+    for heading in ("graph", "for", "MB", "seconds"):
         table.add_column(heading, justify="right" if heading in ("MB", "seconds") else "left", overflow="fold")
     with progress_bar() as progress:
         task = progress.add_task("building", total=1.0)
-        for built, is_new in build_engines(
-            bundle,
-            options,
-            found,
-            EngineStore(out),
-            lambda what, done: progress.update(task, description=what, completed=done),
-        ):
-            seconds = f"{built.seconds:.1f}" if is_new else "cached"
-            table.add_row(built.graph, built.key.target, f"{built.size / 1e6:.1f}", seconds, built.path.name)
+
+        def show(what: str, done: float) -> None:
+            progress.update(task, description=what, completed=done)
+
+        for built, is_new in build_engines(bundle, options, library, store, show):
+            seconds = f"{built.seconds:.1f}" if is_new else "was there"
+            table.add_row(built.graph, built.key.target, f"{built.size / 1e6:.1f}", seconds)
         progress.update(task, description="built", completed=1.0)
     out_console.print(table)
-    out_console.print(f"The engines are in {EngineStore(out).folder}.", soft_wrap=True)
+    out_console.print(f"The engines are in {store.folder}.", soft_wrap=True)
 
 
-def _numbers(text: str, name: str) -> tuple[int, ...]:
+def numbers(text: str, name: str) -> tuple[int, ...]:
+    """Whole numbers from a text such as "1,8". Raises RequestError."""
     parts = [part.strip() for part in text.split(",", 16)]
     if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
         raise RequestError(f"{name} is {text[:40]!r}: give whole numbers with commas between them")

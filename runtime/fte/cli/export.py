@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from fte.cli.build import build_and_show, numbers
 from fte.cli.common import out_console, progress_bar, read_text
-from fte.errors import BackendError
+from fte.errors import BackendError, RequestError
 
 
 def export(
@@ -24,14 +25,23 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the voice; that of the folder by default.")] = "",
     verify: Annotated[bool, typer.Option(help="Hold every graph against torch.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Also fp16 graphs and their TensorRT engines, as fte build makes them.")
+    ] = False,
+    sm: Annotated[
+        str, typer.Option(help="With --tensorrt: compute capabilities, such as 86,89; this machine's GPU by default.")
+    ] = "",
 ) -> None:
     """Make a voice bundle of a Flowtron and, if given, a WaveGlow checkpoint."""
+    if sm and not tensorrt:
+        raise RequestError("--sm says for which GPUs engines are built: give --tensorrt with it")
+    targets = numbers(sm, "sm") if sm else ()
     pipeline = _exporter()
     options = pipeline.ExportOptions(
         flowtron=checkpoint,
         waveglow=waveglow,
         config=config,
-        precisions=tuple(p.strip() for p in precision.split(",") if p.strip()),
+        precisions=(*(p.strip() for p in precision.split(",") if p.strip()), *(["fp16"] if tensorrt else [])),
         speaker_names=_speaker_names(speaker_names),
         name=name,
         verify=verify,
@@ -45,6 +55,10 @@ def export(
         progress.update(task, description="exported", completed=1.0)
     if results:
         _print_parity(results)
+    if tensorrt:
+        from fte_export.to_tensorrt import BuildOptions
+
+        build_and_show(out, BuildOptions(targets=targets))
     out_console.print(
         f'Wrote {out}. Try: fte synth --voice {shlex.quote(str(out))} "Hello." -o hello.wav', soft_wrap=True
     )
