@@ -77,6 +77,7 @@ def test_few_examples_are_not_run():
         "no sound card",
         "continuous integration runs it",
         "needs more recordings than these examples have",
+        "needs a GPU",
         "takes hours",
     }
 
