@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from conftest import GOLDEN
 from fte.bundle import Bundle
 from fte.errors import CheckpointError, RequestError, VerificationError
 from fte.synthesizer import Synthesizer
-from fte_export.pipeline import ExportOptions, export_voice, parse_precisions, verify_files, write_voice
+from fte_export import pipeline
+from fte_export.pipeline import BLOCKS, ExportOptions, export_voice, parse_precisions, verify_files, write_voice
 from fte_export.quantize import quantize_blocks, quantize_columns
 from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW, random_voice
 from fte_export.verify import Parity
@@ -251,6 +253,37 @@ def assert_verified(results: list[Parity], flows: int, vocoder: bool) -> None:
     assert all(result.passed for result in results)
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"cumulative_attention": True, "n_flows": 1, "has_gate": False}], ids=["usual", "other"]
+)
+def test_the_graphs_for_gpus_are_verified_blocks_included(changes, tmp_path):
+    sizes = dataclasses.replace(TINY_FLOWTRON, **changes)
+    results = export(tmp_path / "voice", save_flowtron(tmp_path / "f.pt", sizes, seed=2), precisions=("fp16", "bf16"))
+    flows = roles(sizes.n_flows, vocoder=False) - {"encoder", "posterior"}
+    graphs = {"encoder", *flows, *(f"{flow}_block_{k}" for flow in flows for k in BLOCKS)}
+    assert {r.graph for r in results} == {f"{g} {p}" for g in graphs for p in ("fp16", "bf16")} | {"posterior"}
+    assert all(result.passed for result in results)
+    outputs = {r.output for r in results if r.graph == "flow_0_block_8 fp16"}
+    assert outputs >= {"mel", "attention", "next_state", "next_remaining"}
+
+
+def test_a_block_that_stops_otherwise_than_single_frames_is_found(tmp_path, monkeypatch):
+    """The utterance that a gate has ended goes on in the graph."""
+    write = pipeline.write_files
+
+    def write_wrong(voice: Any, precisions: Any, folder: Path, progress: Any) -> None:
+        write(voice, precisions, folder, progress)
+        path = folder / "flow_1_block_8.fp16.onnx"
+        model = onnx.load(path, load_external_data=False)
+        stop = next(node for node in model.graph.node if node.op_type == "Where" and "greater" in node.input[0])
+        stop.input[1] = stop.input[2]
+        onnx.save(model, path)
+
+    monkeypatch.setattr(pipeline, "write_files", write_wrong)
+    with pytest.raises(VerificationError, match=r"flow_1_block_8 fp16"):
+        export(tmp_path / "voice", TWO_FLOWS, precisions=("fp16",))
+
+
 @pytest.mark.parametrize("changes", FLOWTRONS.values(), ids=FLOWTRONS.keys())
 def test_every_kind_of_flowtron_is_exported_and_verified(changes, tmp_path):
     sizes = dataclasses.replace(TINY_FLOWTRON, **changes)
@@ -404,7 +437,6 @@ def test_graphs_of_another_voice_fail(small_voice, tmp_path):
 
 def test_an_export_that_fails_its_verification_leaves_nothing(monkeypatch, tmp_path):
     """The weights are changed between writing and verifying, as a faulty exporter would write them."""
-    from fte_export import pipeline
 
     write = pipeline.write_files
 
