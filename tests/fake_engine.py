@@ -10,6 +10,7 @@ import onnx
 from fake_cuda import FakeDriver
 from fte.backends import OnnxRuntimeBackend
 from fte.backends.trt_library import Limits
+from fte.errors import EngineError
 
 
 @dataclass
@@ -20,6 +21,9 @@ class FakeEngine:
     driver: FakeDriver
     most: Mapping[str, int] = field(default_factory=lambda: {"B": 8, "N": 200})
     captures: bool = True
+    """Whether it says that it can be captured."""
+    refuses: bool = False
+    """Whether it refuses all the same when it comes to it."""
 
     def __post_init__(self) -> None:
         self.name = self.path.name
@@ -67,6 +71,8 @@ class FakeContext:
 
     def enqueue(self, stream):
         self.enqueued += 1
+        if self._engine.refuses and self._engine.driver.streams[stream].captured is not None:
+            raise EngineError("a loop cannot be captured")
         self._engine.driver.enqueue(stream, self._compute)
 
     def _compute(self):

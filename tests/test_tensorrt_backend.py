@@ -128,8 +128,9 @@ def test_texts_of_like_length_share_their_buffers(bundle, machine):
     assert set(machine.driver.buffers) == held
 
 
-def test_what_cannot_be_captured_is_enqueued_each_time(bundle, backend):
-    machine = Machine(captures=False)
+@pytest.mark.parametrize("options", [{"captures": False}, {"refuses": True}])
+def test_what_cannot_be_captured_is_enqueued_each_time(options, bundle, backend):
+    machine = Machine(**options)
     decoder, reference = Decoder(bundle(), machine.backend, "fp32"), Decoder(bundle(), backend, "fp32")
     for _ in range(3):
         (ours,), (expected,) = decoder.decode(utterances(1)), reference.decode(utterances(1))

@@ -9,8 +9,9 @@ from fte.errors import BackendError
 
 __all__ = ["BACKENDS", "Backend", "Graph", "OnnxRuntimeBackend", "open_backend"]
 
-BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "tensorrt")
-"""onnxruntime-tensorrt is ONNX Runtime with its TensorRT provider; tensorrt runs the engines of `fte build`."""
+BACKENDS = ("auto", "onnxruntime", "onnxruntime-graphs", "onnxruntime-tensorrt", "tensorrt")
+"""ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs the
+engines of `fte build`."""
 
 
 def open_backend(
@@ -34,8 +35,13 @@ def open_backend(
         if device == "cpu":
             raise BackendError("TensorRT engines run on a GPU: leave device 'cpu' out, or choose backend 'onnxruntime'")
         return _open_tensorrt(bundle, trust_engines)
-    if name == "onnxruntime-tensorrt":
-        return OnnxRuntimeBackend("cuda", threads, tensorrt=True)
+    if name in ("onnxruntime-graphs", "onnxruntime-tensorrt"):
+        if device == "cpu":
+            raise BackendError(
+                f"backend {name!r} runs on a GPU: leave device 'cpu' out, or choose backend 'onnxruntime'"
+            )
+        graphs = name == "onnxruntime-graphs"
+        return OnnxRuntimeBackend("cuda", threads, cuda_graphs=graphs, tensorrt=not graphs)
     return OnnxRuntimeBackend(device, threads)
 
 

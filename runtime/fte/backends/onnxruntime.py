@@ -77,6 +77,7 @@ class OnnxRuntimeBackend:
     @property
     def description(self) -> str:
         provider = " through its TensorRT provider" if self._tensorrt else ""
+        provider += " with CUDA graphs" if self._cuda_graphs else ""
         return f"ONNX Runtime {self._ort.__version__} on {self.device}{provider}, {self.threads} threads"
 
     def usage(self) -> Usage | None:

@@ -243,19 +243,29 @@ class _Repeated:
     def __init__(self, execution: _Execution, enqueue: Callable[[], None]) -> None:
         self._execution, self._enqueue = execution, enqueue
         self._graph: CudaGraph | None = None
-        self._ran = False
+        self._ran, self._uncapturable = False, False
 
     def __call__(self) -> None:
-        stream = self._execution.stream
-        if self._graph is None and self._ran and self._execution.capturable():
-            with stream.capture() as capture:
-                self._enqueue()
-            self._graph = self._execution.hold(capture.graph)
+        if self._graph is None and self._ran and not self._uncapturable:
+            self._capture()
         if self._graph is None:
             self._enqueue()  # kernels may be compiled and memory allocated now, which no capture allows
             self._ran = True
         else:
-            self._graph.launch(stream)
+            self._graph.launch(self._execution.stream)
+
+    def _capture(self) -> None:
+        """Make the graph, or find that there can be none: a network with a loop, such as an LSTM, may refuse."""
+        self._uncapturable = not self._execution.capturable()
+        if self._uncapturable:
+            return
+        try:
+            with self._execution.stream.capture() as capture:
+                self._enqueue()
+        except BackendError:
+            self._uncapturable = True
+        else:
+            self._graph = self._execution.hold(capture.graph)
 
 
 class _LoopExecution(_Execution):
@@ -342,8 +352,8 @@ class EngineLoop:
         return {name: pinned.array.copy() for name, pinned in slot.arrays.items()}
 
     def close(self) -> None:
-        self._execution.stream.synchronize()
-        self._borrowed.close()
+        with self._borrowed:
+            self._execution.stream.synchronize()
 
 
 Kind = TypeVar("Kind", bound=_Execution)

@@ -46,8 +46,7 @@ def bench(
     backend: Annotated[
         str,
         typer.Option(
-            help="auto, onnxruntime, onnxruntime-tensorrt, tensorrt, several with commas between them, or all: with "
-            "PyTorch beside them."
+            help="A backend as in fte synth, several with commas between them, or all: with PyTorch beside them."
         ),
     ] = "auto",
     trust_engines: TrustEnginesOption = None,

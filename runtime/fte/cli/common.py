@@ -33,7 +33,10 @@ PrecisionOption = Annotated[
     str, typer.Option(help="One of the bundle's precisions, or auto: int8 on a CPU, fp16 on a GPU.")
 ]
 BackendOption = Annotated[
-    str, typer.Option(help="auto, onnxruntime, onnxruntime-tensorrt, or tensorrt for the engines of fte build.")
+    str,
+    typer.Option(
+        help="auto, onnxruntime, onnxruntime-graphs, onnxruntime-tensorrt, or tensorrt for the engines of fte build."
+    ),
 ]
 TrustEnginesOption = Annotated[
     Path | None,
