@@ -10,8 +10,8 @@ from fte.errors import BackendError
 __all__ = ["BACKENDS", "Backend", "Graph", "OnnxRuntimeBackend", "open_backend"]
 
 BACKENDS = ("auto", "onnxruntime", "onnxruntime-graphs", "onnxruntime-tensorrt", "tensorrt")
-"""ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs the
-engines of `fte build`."""
+"""ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs
+the engines of `fte build`."""
 
 
 def open_backend(
