@@ -439,7 +439,10 @@ def test_a_voice_that_is_not_there_is_refused(refused, voice):
         (["Hi.", "-o", "no/a.wav"], "cannot write no/a.wav: no is not a folder, choose one that exists"),
         (["Hi.", "-o", "."], "cannot write . as sound: its name must end in one of .wav, "),
         (["Hi.", "-o", "hi.aiff"], "cannot write hi.aiff as sound"),
-        (["Hi.", "-o", "hi.opus"], ".opus files have no sample rate of 22050 Hz: choose one of 8000, "),
+        (
+            ["Hi.", "-o", "hi.opus", "--rate", "22050"],
+            ".opus files have no sample rate of 22050 Hz: choose one of 8000, ",
+        ),
         (["Hi.", "--rate", "1"], "from 4000 to 192000 Hz, not 1"),
         (["Hi.", "--loudness", "3"], "a loudness must be from -70 to 0 LUFS, not 3"),
         (["Hi.", "--timings", "a.txt"], "cannot write timings to a.txt: its name must end in .json, .srt or .TextGrid"),

@@ -101,6 +101,18 @@ def test_each_label_gets_its_representative(voice):
     assert np.abs(styles["happy"].mean - styles["sad"].mean).max() > 1e-3
 
 
+def test_styles_of_a_voice_are_replaced_only_when_asked(voice):
+    options = ["--voice", str(voice), "--ravdess", str(DATA), "--keep-unaligned"]
+    extract(voice, "--emotion", "happy", "--name", "happy")
+    before = (voice / "styles" / "happy.safetensors").read_bytes()
+    for command in (["extract", "--name", "happy"], ["representatives"]):
+        refused = CliRunner().invoke(app, ["style", *command, *options])
+        assert "happy.safetensors exists already: choose another name, or --overwrite it" in str(refused.exception)
+        assert (voice / "styles" / "happy.safetensors").read_bytes() == before
+        assert CliRunner().invoke(app, ["style", *command, *options, "--overwrite"]).exit_code == 0
+        before = (voice / "styles" / "happy.safetensors").read_bytes()
+
+
 def test_the_rhythm_of_a_recording_gives_its_length(voice):
     recording = DATA / "Actor_01" / "03-01-01-01-01-01-01.wav"
     text = "Kids are talking by the door."

@@ -477,7 +477,7 @@ def test_int8_speech_from_a_checkpoint_is_close_to_fp32_speech(tmp_path):
 def test_a_bundle_is_replaced_only_when_asked(tmp_path):
     export(tmp_path / "voice", TWO_FLOWS, precisions=("fp32",), verify=False)
     before = (tmp_path / "voice" / "manifest.json").read_bytes()
-    with pytest.raises(RequestError, match="exists already: choose another name or allow overwriting it"):
+    with pytest.raises(RequestError, match="exists already: choose another name, or --overwrite it"):
         export(tmp_path / "voice", TWO_FLOWS, precisions=("int8",))
     assert (tmp_path / "voice" / "manifest.json").read_bytes() == before
     export(tmp_path / "voice", TWO_FLOWS, precisions=("int8",), overwrite=True)

@@ -302,6 +302,11 @@ def test_a_rate_that_the_format_lacks_is_refused_with_those_it_has(tmp_path, nam
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_format_without_the_voices_rate_takes_the_next_one_up(tmp_path):
+    assert write_sound(tmp_path / "a.opus", tone(440, 0.1)).sample_rate == 24_000
+    assert write_sound(tmp_path / "a.mp3", tone(440, 0.1)).sample_rate == 22_050
+
+
 @pytest.mark.parametrize("kind", [f for f in FORMATS if f.rates], ids=lambda kind: kind.suffix)
 def test_every_rate_a_format_names_can_be_written(tmp_path, kind):
     for rate in kind.rates:

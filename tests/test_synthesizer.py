@@ -153,3 +153,9 @@ class TestDecode:
         with pytest.raises(RequestError) as error:
             tiny.decode(*arguments)
         assert says in str(error.value)
+
+
+@pytest.mark.parametrize("nonsense", [3, None, b"Hello."])
+def test_what_is_no_text_is_refused(nonsense, tiny):
+    with pytest.raises(RequestError, match=f"a {type(nonsense).__name__} was given to be spoken: give a text"):
+        tiny.synthesize(nonsense)

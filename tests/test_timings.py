@@ -41,7 +41,7 @@ def spoken(words: str, seconds: float = 0.3, pauses: dict[str, float] | None = N
     now, spoken_words, symbols = 0.0, [], []
     for token in words.split():
         text = token.rstrip(",.!?;")
-        spoken_words.append(Timing(text, now, now + seconds))
+        spoken_words.append(Timing(text, now, now + seconds, token[len(text) :]))
         now += seconds
         for mark in token[len(text) :]:
             symbols.append(Timing(mark, now, now))
@@ -54,6 +54,19 @@ def spoken(words: str, seconds: float = 0.3, pauses: dict[str, float] | None = N
 
 def test_words_last_from_their_first_symbol_to_their_last():
     assert word_timings(WORDS, FRAMES, 0.01) == (Timing("hi", 0.0, 0.3), Timing("you", 0.5, 0.8))
+
+
+def test_punctuation_belongs_to_the_word_before_it_whenever_it_is_spoken():
+    """Here all of it at once, as by an attention that jumps."""
+    symbols = list("hi, you.")
+    words = (Word("hi", 0, 2), Word("you", 4, 7))
+    timings = word_timings(words, np.zeros((8, 2), np.int64), 0.01, symbols=symbols)
+    assert [(t.text, t.after) for t in timings] == [("hi", ","), ("you", ".")]
+
+
+def test_no_cue_ends_with_an_abbreviation():
+    cues = read_srt(render_srt(spoken("I met Dr. Lee on Jan. fifth. We talked.")))
+    assert [c[2] for c in cues] == ["I met Dr. Lee on Jan. fifth.", "We talked."]
 
 
 def test_symbols_have_the_times_of_their_frames():

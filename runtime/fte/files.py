@@ -50,7 +50,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if target.exists() and not target.is_dir():
             raise RequestError(f"cannot write {path}: it is a file")
         if target.exists() and not overwrite:
-            raise RequestError(f"{path} exists already: choose another name or allow overwriting it")
+            raise RequestError(f"{path} exists already: choose another name, or --overwrite it")
         temporary.mkdir()
         try:
             yield temporary

@@ -126,7 +126,7 @@ def _keep(chunk: Chunk, state: _State, journal: BinaryIO, samples: BinaryIO) -> 
         "completes": span.completes,
         "frames": state.frames,
         "record": span_record(span),
-        "words": [[t.text, t.start, t.end] for t in span.timings.words],
+        "words": [[t.text, t.start, t.end, t.after] for t in span.timings.words],
         "symbols": [[t.text, t.start, t.end] for t in span.timings.symbols],
     }
     samples.flush()

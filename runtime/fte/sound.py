@@ -53,6 +53,12 @@ class SoundFormat:
     rates: tuple[int, ...] = ()
     """Sample rates the format has, Hz; empty when it has them all."""
 
+    def usual_rate(self, rate: int) -> int:
+        """The rate in Hz that sound of ``rate`` is written in: its own, or the next one up that the format has."""
+        if not self.rates or rate in self.rates:
+            return rate
+        return min((known for known in self.rates if known > rate), default=self.rates[-1])
+
     def check_rate(self, rate: int) -> None:
         """Raise RequestError unless the format has the sample rate ``rate`` in Hz."""
         _check_rate(rate)
@@ -108,18 +114,20 @@ def write_sound(
 ) -> WrittenSound:
     """Write (n,) float samples as a mono file in the format of the path's suffix, whole or not at all.
 
-    ``rate`` is the sample rate of the file in Hz, by default ``sample_rate``. ``loudness`` is the programme loudness
-    wanted, in LUFS: one gain is applied to the whole, smaller than wanted where the true peak would pass PEAK_LIMIT
-    (nothing is compressed), and none where all is below the gate. Samples above full scale are cut, and counted in the
-    result. All this is about what is encoded: lossy formats then change the loudness (measured: below 0.1 LU for
-    harmonic tones, up to 2.2 LU for noise) and the peaks (up to 3.5 dB in Opus, which moves phases).
+    ``rate`` is the sample rate of the file in Hz: by default ``sample_rate``, or the next one up that the format has.
+    ``loudness`` is the programme loudness wanted, in LUFS: one gain for the whole, smaller than wanted where the true
+    peak would pass PEAK_LIMIT (nothing is compressed), and none where all is below the gate. Samples above full scale
+    are cut, and counted in the result. All this is about what is encoded: lossy formats then change the loudness
+    (measured: below 0.1 LU for harmonic tones, up to 2.2 LU for noise) and the peaks (up to 3.5 dB in Opus, which moves
+    phases).
     Raises RequestError for a format, rate or loudness that does not exist, samples that are not one row of finite
     floats, more of them than the format or LONGEST_SECONDS allow, and a file that cannot be written.
     """
-    path, rate = Path(path), sample_rate if rate is None else rate
+    path = Path(path)
     kind = sound_format(path)
-    kind.check_rate(rate)
     _check_rate(sample_rate)
+    rate = kind.usual_rate(sample_rate) if rate is None else rate
+    kind.check_rate(rate)
     check_loudness(loudness)
     values = _row(samples)
     if not len(values):

@@ -159,12 +159,13 @@ class SpokenSpan:
     @cached_property
     def timings(self) -> Timings:
         """When each word and symbol is spoken, in seconds of the whole speech."""
-        frames = symbol_frames(align(self.decoded.attention), len(self.transcript.symbols))
+        symbols = self.transcript.symbols
+        frames = symbol_frames(align(self.decoded.attention), len(symbols))
         offset = self.start_frame * self.frame_seconds
         end = offset + len(self.decoded.mel) * self.frame_seconds
         return Timings(
-            words=word_timings(self.transcript.words, frames, self.frame_seconds, offset),
-            symbols=symbol_timings(self.transcript.symbols, frames, self.frame_seconds, offset),
+            words=word_timings(self.transcript.words, frames, self.frame_seconds, offset, symbols),
+            symbols=symbol_timings(symbols, frames, self.frame_seconds, offset),
             duration=end,
         )
 

@@ -230,6 +230,8 @@ class Synthesizer:
         skip_spans and start_frame go on with a speech that was broken off: spans already spoken and frames they took.
         Raises RequestError for a request that cannot be spoken: mostly here, at the latest when its span is reached.
         """
+        if not isinstance(request, str | Request):
+            raise RequestError(f"a {type(request).__name__} was given to be spoken: give a text or a Request")
         asked = Request(request, **options) if isinstance(request, str) else request
         plan = self._renderer.plan(asked)
         first = next(plan)  # so that the common faults show before a thread is started

@@ -14,6 +14,7 @@ as forced aligners name them. Intervals touch; what belongs to no word, a space,
 intervals without text. What was skipped has no time and is left out. ARPAbet goes without the mark of its symbols.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from fte.alignment import WordRange, check_words
 from fte.errors import RequestError
 from fte.files import atomic_file
+from fte.text.spans import ends_sentence
 
 CUE_CHARACTERS = 42
 """Most characters of a subtitle."""
@@ -35,8 +37,7 @@ CUE_PAUSE_SECONDS = 0.5
 
 _DIGITS = 6
 """Decimals of the seconds in files: microseconds."""
-_SENTENCE_ENDS = frozenset(".!?")
-_MARKS = frozenset(",;:") | _SENTENCE_ENDS
+_MARKS = frozenset(",;:.!?")
 _ARPABET_MARK = "@"
 
 
@@ -49,6 +50,8 @@ class Timing:
     """Seconds."""
     end: float
     """Seconds; equal to the start of what was skipped."""
+    after: str = ""
+    """Punctuation between a word and the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +80,25 @@ class Timings:
 
 
 def word_timings(
-    words: Sequence[WordRange], frames: npt.NDArray[np.int64], frame_seconds: float, offset: float = 0.0
+    words: Sequence[WordRange],
+    frames: npt.NDArray[np.int64],
+    frame_seconds: float,
+    offset: float = 0.0,
+    symbols: Sequence[str] = (),
 ) -> tuple[Timing, ...]:
     """When each word is spoken, by the frames (N, 2) of its symbols (`fte.alignment.symbol_frames`).
 
-    frame_seconds: of a frame; offset: when frame 0 begins, seconds.
+    frame_seconds: of a frame; offset: when frame 0 begins, seconds; symbols: all N, to know the punctuation.
     Raises RequestError for words that are not ranges of the N symbols, in order.
     """
     check_words(words, len(frames))
+    ends = [*(word.start for word in words[1:]), len(symbols)]
     return tuple(
-        _timing(word.text, frames[word.start, 0], frames[word.stop - 1, 1], frame_seconds, offset) for word in words
+        dataclasses.replace(
+            _timing(word.text, frames[word.start, 0], frames[word.stop - 1, 1], frame_seconds, offset),
+            after="".join(symbol for symbol in symbols[word.stop : end] if symbol in _MARKS),
+        )
+        for word, end in zip(words, ends, strict=True)
     )
 
 
@@ -161,7 +173,8 @@ class _Cue:
             return False
         first, last = self.words[0], self.words[-1]
         return (
-            last.text[-1:] in _SENTENCE_ENDS
+            last.text[-1:] in ("!", "?")
+            or ends_sentence(last.text, word.text)
             or word.start - last.end >= CUE_PAUSE_SECONDS
             or len(self.text) + 1 + len(word.text) > CUE_CHARACTERS
             or word.end - first.start > CUE_SECONDS
@@ -188,18 +201,10 @@ def _cues(words: Iterable[Timing]) -> Iterator[_Cue]:
 
 
 def _punctuated(timings: Timings) -> Iterator[Timing]:
-    """The words on one line each, with the marks that are spoken between them and the next."""
-    marks = [symbol for symbol in timings.symbols if symbol.text in _MARKS]
-    position = 0
-    for i, word in enumerate(timings.words):
-        next_start = timings.words[i + 1].start if i + 1 < len(timings.words) else np.inf
-        text = " ".join(word.text.split())
-        while position < len(marks) and marks[position].end <= next_start:
-            if marks[position].start >= word.end:
-                text += marks[position].text
-            position += 1
-        if text:
-            yield Timing(text, word.start, word.end)
+    """The words on one line each, with the punctuation after them."""
+    for word in timings.words:
+        if text := " ".join(word.text.split()):
+            yield Timing(text + word.after, word.start, word.end)
 
 
 def _srt_time(seconds: float) -> str:

@@ -24,7 +24,9 @@ on_interruption = "nothing was left half-written"
 out_console = Console(markup=False, emoji=False, highlight=False)
 err_console = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
-VoiceArgument = Annotated[Path, typer.Argument(metavar="VOICE", help="Folder of a voice bundle.")]
+VoiceArgument = Annotated[
+    str, typer.Argument(metavar="VOICE", help="Folder of a voice bundle, or 'tiny' for a random one.")
+]
 VoiceOption = Annotated[
     str, typer.Option("--voice", "-v", metavar="VOICE", help="Folder of a voice bundle, or 'tiny' for a random one.")
 ]

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from fte.bundle import Bundle
-from fte.cli.common import VoiceArgument, out_console
+from fte.cli.common import VoiceArgument, out_console, voice_path
 from fte.errors import BundleError
 
 
@@ -15,7 +15,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Say what a bundle is, and check every file's hash."""
-    bundle = Bundle.open(voice)
+    bundle = Bundle.open(voice_path(voice))
     faults = bundle.check_files()
     if as_json:
         typer.echo(bundle.manifest.to_json(), nl=False)

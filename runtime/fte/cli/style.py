@@ -1,7 +1,7 @@
 """`fte style ...`: styles from recordings, their arithmetic, and pictures of the latent space."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +86,7 @@ def extract(
     keep_unaligned: Annotated[
         bool, typer.Option("--keep-unaligned", help="Keep recordings that do not seem to say their text.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace styles of the voice.")] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -98,6 +99,8 @@ def extract(
     kind = _aggregation(aggregation)
     target = out or voice_path(voice) / STYLES / f"{name}.safetensors"
     check_place(target if out is not None else voice_path(voice) / STYLES, is_folder=out is None)
+    if out is None:
+        _check_new([target], overwrite)
     # A speaker's mean is that of all emotions, so the filter by emotion comes after it.
     wanted = _split(emotion)
     found = _references(
@@ -141,6 +144,7 @@ def representatives(
     keep_unaligned: Annotated[
         bool, typer.Option("--keep-unaligned", help="Keep recordings that do not seem to say their text.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace styles of the voice.")] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -153,12 +157,20 @@ def representatives(
     extraction = synthesizer.extractor.extract(found.references, keep_unaligned=keep_unaligned)
     _report_skipped([*found.skipped, *extraction.rejected])
     labelled = [e for e in extraction.evidence if e.label is not None]
+    _check_new([voice_path(voice) / STYLES / f"{e.label}.safetensors" for e in labelled], overwrite)
     styles = representative_styles(labelled, voice_hash=synthesizer.bundle.voice_hash, sigma=sigma)
     make_folder(voice_path(voice) / STYLES)
     for label, style in styles.items():
         target = voice_path(voice) / STYLES / f"{label}.safetensors"
         save_style(target, style)
         say(f"{target}: the representative of {sum(e.label == label for e in labelled)} recordings")
+
+
+def _check_new(targets: Iterable[Path], overwrite: bool) -> None:
+    """Raise RequestError where a style of the voice would be replaced and nobody asked for that."""
+    there = [path for path in targets if path.exists()]
+    if there and not overwrite:
+        raise RequestError(f"{there[0]} exists already: choose another name, or --overwrite it")
 
 
 def _references(
@@ -264,8 +276,9 @@ def list_styles(voice: VoiceArgument) -> None:
     """Name the styles in a voice's folder `styles`."""
     from fte.style.style import load_style
 
-    bundle = Bundle.open(voice)
-    for name, path in own_styles(voice).items():
+    folder = voice_path(voice)
+    bundle = Bundle.open(folder)
+    for name, path in own_styles(folder).items():
         style = load_style(path, bundle.voice_hash)
         out_console.print(f"{name}: {style.aggregation}, {len(style.references)} references, {_whose(style)}")
 

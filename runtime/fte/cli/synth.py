@@ -173,7 +173,7 @@ def synth(
     )
     if mode != "stdout":
         name = Path("lines.wav") if mode == "lines" else out
-        sound_format(name).check_rate(rate or synthesizer.sample_rate)
+        sound_format(name).check_rate(rate or sound_format(name).usual_rate(synthesizer.sample_rate))
     found = find_style(style, voice_path(voice), synthesizer.bundle.voice_hash) if style else None
     if sigma is None:
         sigma = PRIOR_SIGMA if found is None else found.sigma
@@ -425,7 +425,7 @@ def _speak_book(synthesizer: "Synthesizer", request: "Request", outputs: _Output
         say(f"went on after {resumed} of {spans} spans, which an earlier run had spoken")
     _report(outputs, written, seconds, elapsed)
     if unhealthy:
-        say(f"{unhealthy} utterances are doubtful: --json and a look at their verdicts tell which", "yellow")
+        say(f"{unhealthy} utterances are doubtful: the verdicts in the .json file of --json tell which", "yellow")
 
 
 def _vocode(synthesizer: "Synthesizer", request: "Request", mel_file: Path, outputs: _Outputs) -> None:
@@ -503,7 +503,7 @@ def _shortened(text: str) -> str:
 def _doubts(spans: Iterable["SpokenSpan"]) -> Iterator[str]:
     for span in spans:
         if span.health.verdict == "unaligned":
-            yield f"{_shortened(span.text)!r}: the attention follows no text, so timings mean nothing"
+            yield f"{_shortened(span.text)!r}: the attention follows no text, so nobody can tell when a word is spoken"
         elif not span.health.ok:
             faults = "; ".join(fault.message for fault in span.health.faults)
             tried = f" (best of {len(span.attempts)} attempts)" if len(span.attempts) > 1 else ""

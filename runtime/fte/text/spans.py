@@ -73,14 +73,15 @@ def _sentences(tokens: Sequence[str]) -> Iterator[list[str]]:
         following = tokens[i + 1] if i + 1 < len(tokens) else ""
         sentence.append(token)
         is_long = sum(map(len, sentence[:SHORT_CHARACTERS])) >= SHORT_CHARACTERS
-        if following and is_long and _ends_sentence(token, following):
+        if following and is_long and ends_sentence(token, following):
             yield sentence
             sentence = []
     if sentence:
         yield sentence
 
 
-def _ends_sentence(token: str, following: str) -> bool:
+def ends_sentence(token: str, following: str) -> bool:
+    """Whether a sentence ends with ``token``, which another follows: not with an abbreviation or an initial."""
     stem = token.rstrip(_CLOSERS)
     if not stem or stem[-1] not in ".!?…":
         return False
