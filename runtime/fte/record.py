@@ -68,6 +68,7 @@ def span_record(span: SpokenSpan) -> dict[str, Any]:
         "verdict": span.health.verdict,
         "faults": [fault.message for fault in span.health.faults],
         "attempts": [asdict(attempt) for attempt in span.attempts],
+        "spoken_attempt": span.spoken_attempt,
     }
 
 

@@ -211,6 +211,9 @@ class Renderer:
             pause_frames=max(0, round(wanted / self.frame_seconds) - trailing_silence(decoded.mel)),
             frame_seconds=self.frame_seconds,
             attempts=tuple(attempts),
+            spoken_attempt=[(a.seed, a.sigma, a.parts) for a in attempts].index(
+                (take.seed, take.sigma, len(take.pieces))
+            ),
         )
 
     def sound(

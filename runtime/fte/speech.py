@@ -150,6 +150,8 @@ class SpokenSpan:
     frame_seconds: float
     attempts: tuple[Attempt, ...]
     """All attempts at it; the best one is spoken."""
+    spoken_attempt: int = 0
+    """Which of them that is, from 0. Its verdict was given before the last flow, `health` judges all flows."""
 
     @property
     def stop_frame(self) -> int:

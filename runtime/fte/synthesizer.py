@@ -81,7 +81,8 @@ class Synthesizer:
     @property
     def description(self) -> str:
         """Voice, precision and backend in words."""
-        return f"{self.manifest.name} in {self.precision} through {self.backend.description}"
+        vocoder = "" if self.has_vocoder else ", vocoded by Griffin-Lim"
+        return f"{self.manifest.name} in {self.precision} through {self.backend.description}{vocoder}"
 
     @property
     def vocoder(self) -> Vocoder:

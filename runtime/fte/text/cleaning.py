@@ -14,7 +14,17 @@ from fte.text.capitals import acronyms, joined_letters, shouting
 from fte.text.characters import drop_unknown, fold
 from fte.text.dates import clock, decades, meridiem, numeric_dates, written_dates
 from fte.text.money import money
-from fte.text.quantities import bare_decimals, cardinals, digits_apart, fractions, minus, ordinals, ranges, signs
+from fte.text.quantities import (
+    bare_decimals,
+    cardinals,
+    digits_apart,
+    fractions,
+    minus,
+    ordinals,
+    ranges,
+    scientific,
+    signs,
+)
 from fte.text.roman import roman_numerals
 from fte.text.units import units
 
@@ -68,6 +78,7 @@ RULES: tuple[Callable[[str], str], ...] = (
     bare_decimals,
     meridiem,
     ranges,
+    scientific,
     minus,
     joined_letters,
     roman_numerals,

@@ -22,6 +22,21 @@ def bare_decimals(text: str) -> str:
     return _BARE_FRACTION.sub("0.", text)
 
 
+_SCIENTIFIC = re.compile(r"(?<![\w.,])(\d{1,9}(?:\.\d{1,9})?)[eE]([-+]?)(\d{1,3})(?!\w)", re.ASCII)
+
+
+def scientific(text: str) -> str:
+    """Powers of ten behind an e: "1e-5" -> "1 times 10^-5". Without a sign or a point it may be a name, as in "2e4"."""
+    return _SCIENTIFIC.sub(_times_power, text)
+
+
+def _times_power(match: re.Match[str]) -> str:
+    factor, sign, power = match.groups()
+    if not sign and "." not in factor:
+        return match[0]
+    return f"{factor} times 10^{sign.replace('+', '')}{power}"
+
+
 def minus(text: str) -> str:
     """A dash before a number: "-5" -> "minus 5"."""
     return _MINUS.sub("minus ", text)
