@@ -1,0 +1,56 @@
+// Threads that work on one thing stage after stage, and the barrier between the stages.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace fte {
+
+// Every worker waits for all the others. Waiting is awake for a while, as a stage lasts microseconds, and then gives
+// the core away, so that a machine that is busy with something else does not stand still.
+class Barrier {
+ public:
+  explicit Barrier(int workers) : workers_(workers) {}
+  void wait();
+
+ private:
+  const int workers_;
+  std::atomic<int> arrived_{0};
+  std::atomic<int> round_{0};
+};
+
+// Workers 0 (the caller's thread) to n - 1. `run` returns when all are done; the threads sleep between runs.
+class Team {
+ public:
+  explicit Team(int workers);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int workers() const { return static_cast<int>(threads_.size()) + 1; }
+
+  // work(worker, barrier) is called once on each worker and must pass the barrier equally often on all. It must not
+  // throw.
+  void run(const std::function<void(int, Barrier&)>& work);
+
+ private:
+  void serve(int worker);
+
+  Barrier barrier_;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable begun_, ended_;
+  const std::function<void(int, Barrier&)>* work_ = nullptr;
+  int runs_ = 0;
+  int working_ = 0;
+  bool over_ = false;
+  std::vector<std::thread> threads_;  // last: they use all the others
+};
+
+// Where the part of `worker` of `count` things ends, in blocks of `block`; it begins where the part before it ends.
+int part_end(int count, int workers, int worker, int block);
+
+}  // namespace fte
