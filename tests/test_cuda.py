@@ -441,6 +441,116 @@ class TestBindings:
         assert api.calls[1:] == [(name, 1, 2, 3, 4) for name in names]
 
 
+class StubPycuda(types.ModuleType):
+    """`pycuda.driver` as far as memory and streams go; it notes which calls came without a context."""
+
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error):
+        pass
+
+    def __init__(self):
+        super().__init__("pycuda.driver")
+        self.stack, self.most, self.calls = [], 0, []
+        stub = self
+
+        class Context:
+            def push(self):
+                stub.stack.append(self)
+
+            @staticmethod
+            def pop():
+                stub.stack.pop()
+
+        class Device:
+            count = staticmethod(lambda: 1)
+
+            def __init__(self, index):
+                pass
+
+            def name(self):
+                return "Stub"
+
+            def compute_capability(self):
+                return 8, 6
+
+            def retain_primary_context(self):
+                return Context()
+
+        class Stream:
+            handle = 77
+
+            def __init__(self, flags):
+                stub.note("Stream", flags)
+
+            def synchronize(self):
+                stub.note("synchronize")
+
+        self.Context, self.Device, self.Stream = Context, Device, Stream
+
+    def note(self, *call):
+        assert len(self.stack) == 1, "a context is current, and only one"
+        self.calls.append(call)
+
+    def init(self):
+        pass
+
+    def get_driver_version(self):
+        return 13000
+
+    def mem_get_info(self):
+        self.note("mem_get_info")
+        return 5, 7
+
+    def mem_alloc(self, size):
+        self.note("mem_alloc", size)
+        raise self.MemoryError("cuMemAlloc failed: out of memory")
+
+    def memset_d8_async(self, *arguments):
+        self.note("memset_d8_async", *arguments)
+        raise self.Error("invalid value")
+
+
+class TestPycuda:
+    @pytest.fixture
+    def stub(self, monkeypatch):
+        stub = StubPycuda()
+        package = types.ModuleType("pycuda")
+        package.driver = stub
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", stub)
+        monkeypatch.setattr(cuda_drivers, "_installed", lambda module: module == "pycuda")
+        return stub
+
+    def test_no_context_is_left_on_its_stack(self, stub):
+        with Device(0, open_driver()) as device:
+            assert (device.name, device.compute_capability, device.driver_version) == ("Stub", (8, 6), (13, 0))
+            assert device.memory() == (5, 7)
+            with device.stream() as stream:
+                assert stream.handle == 77
+                stream.synchronize()
+        assert [call[0] for call in stub.calls] == ["mem_get_info", "Stream", "synchronize"]
+        assert stub.stack == []
+
+    def test_its_errors_are_ours(self, stub):
+        driver = open_driver("pycuda")
+        driver.make_current(driver.retain_context(0))
+        with pytest.raises(OutOfMemoryError, match="the GPU has no memory left"):
+            driver.allocate(8)
+        stream = driver.create_stream()
+        with pytest.raises(CudaError, match="pycuda failed: invalid value"):
+            driver.fill(1, 0, 1, stream)
+        assert stub.stack == []
+
+    def test_graphs_need_cuda_bindings_beside_it(self, stub):
+        driver = open_driver("pycuda")
+        driver.make_current(driver.retain_context(0))
+        assert not driver.graphs
+        with pytest.raises(CudaError, match="pycuda has no CUDA graphs: pip install cuda-bindings beside it"):
+            driver.begin_capture(driver.create_stream())
+
+
 class TestOpening:
     @pytest.mark.parametrize(
         ("driver", "says"),

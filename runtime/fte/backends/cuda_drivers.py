@@ -247,7 +247,11 @@ class BindingsDriver:
 
 
 class PycudaDriver:
-    """CUDA through `pycuda`, whose objects are kept by their handles; it has no graphs, which `cuda-bindings` adds."""
+    """CUDA through `pycuda`, whose objects are kept by their handles; it has no graphs, which `cuda-bindings` adds.
+
+    pycuda keeps a stack of contexts for each thread and ends the program where one is left on it, so the context is
+    pushed for each call and popped after it.
+    """
 
     def __init__(self) -> None:
         try:
@@ -267,6 +271,18 @@ class PycudaDriver:
         self._objects[handle] = thing
         return handle
 
+    def _do(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call within this thread's context. Raises CudaError in pycuda's words."""
+        self._objects[self._current.context].push()
+        try:
+            return call(*arguments)
+        except self._api.MemoryError as error:
+            raise OutOfMemoryError("the GPU has no memory left: give fewer or shorter texts at once") from error
+        except self._api.Error as error:
+            raise CudaError(f"pycuda failed: {error}") from error
+        finally:
+            self._api.Context.pop()
+
     def version(self) -> tuple[int, int]:
         number = int(self._api.get_driver_version())
         return number // 1000, number % 1000 // 10
@@ -283,80 +299,75 @@ class PycudaDriver:
 
     def retain_context(self, index: int) -> int:
         context = self._api.Device(index).retain_primary_context()
-        return self._keep(int(context.handle), context)
+        return self._keep(id(context), context)
 
     def release_context(self, index: int) -> None:
-        """pycuda lets the context go with its object."""
+        """pycuda lets the context go with its objects."""
 
     def make_current(self, context: int) -> None:
-        if getattr(self._current, "context", None) != context:  # pycuda keeps a stack of contexts for each thread
-            self._objects[context].push()
-            self._current.context = context
+        self._current.context = context
 
     def memory(self) -> tuple[int, int]:
-        free, total = self._api.mem_get_info()
+        free, total = self._do(self._api.mem_get_info)
         return free, total
 
     def allocate(self, size: int) -> int:
-        try:
-            memory = self._api.mem_alloc(size)
-        except self._api.MemoryError as error:
-            raise OutOfMemoryError("the GPU has no memory left: give fewer or shorter texts at once") from error
+        memory = self._do(self._api.mem_alloc, size)
         return self._keep(int(memory), memory)
 
     def free(self, pointer: int) -> None:
-        self._objects.pop(pointer).free()
+        self._do(self._objects.pop(pointer).free)
 
     def allocate_pinned(self, size: int) -> int:
-        array = self._api.pagelocked_empty(size, "uint8")
+        array = self._do(self._api.pagelocked_empty, size, "uint8")
         return self._keep(array.ctypes.data, array)
 
     def free_pinned(self, pointer: int) -> None:
-        self._objects.pop(pointer).base.free()
+        self._do(self._objects.pop(pointer).base.free)
 
     def create_stream(self) -> int:
-        stream = self._api.Stream(1)  # CU_STREAM_NON_BLOCKING
+        stream = self._do(self._api.Stream, 1)  # CU_STREAM_NON_BLOCKING
         return self._keep(int(stream.handle), stream)
 
     def destroy_stream(self, stream: int) -> None:
-        del self._objects[stream]
+        self._do(self._objects.pop, stream)
 
     def synchronize_stream(self, stream: int) -> None:
-        self._objects[stream].synchronize()
+        self._do(self._objects[stream].synchronize)
 
     def create_event(self, timing: bool) -> int:
-        event = self._api.Event(0 if timing else self._api.event_flags.DISABLE_TIMING)
+        event = self._do(self._api.Event, 0 if timing else self._api.event_flags.DISABLE_TIMING)
         return self._keep(id(event), event)
 
     def destroy_event(self, event: int) -> None:
-        del self._objects[event]
+        self._do(self._objects.pop, event)
 
     def record(self, event: int, stream: int) -> None:
-        self._objects[event].record(self._objects[stream])
+        self._do(self._objects[event].record, self._objects[stream])
 
     def wait(self, stream: int, event: int) -> None:
-        self._objects[stream].wait_for_event(self._objects[event])
+        self._do(self._objects[stream].wait_for_event, self._objects[event])
 
     def synchronize_event(self, event: int) -> None:
-        self._objects[event].synchronize()
+        self._do(self._objects[event].synchronize)
 
     def event_done(self, event: int) -> bool:
-        return bool(self._objects[event].query())
+        return bool(self._do(self._objects[event].query))
 
     def elapsed_ms(self, start: int, stop: int) -> float:
-        return float(self._objects[stop].time_since(self._objects[start]))
+        return float(self._do(self._objects[stop].time_since, self._objects[start]))
 
     def copy_to_device(self, target: int, source: int, size: int, stream: int) -> None:
-        self._api.memcpy_htod_async(target, _host(source, size), self._objects[stream])
+        self._do(self._api.memcpy_htod_async, target, _host(source, size), self._objects[stream])
 
     def copy_to_host(self, target: int, source: int, size: int, stream: int) -> None:
-        self._api.memcpy_dtoh_async(_host(target, size), source, self._objects[stream])
+        self._do(self._api.memcpy_dtoh_async, _host(target, size), source, self._objects[stream])
 
     def copy_on_device(self, target: int, source: int, size: int, stream: int) -> None:
-        self._api.memcpy_dtod_async(target, source, size, self._objects[stream])
+        self._do(self._api.memcpy_dtod_async, target, source, size, self._objects[stream])
 
     def fill(self, target: int, value: int, size: int, stream: int) -> None:
-        self._api.memset_d8_async(target, value, size, self._objects[stream])
+        self._do(self._api.memset_d8_async, target, value, size, self._objects[stream])
 
     def _graph_api(self) -> "BindingsDriver":
         if self._bindings is None:
@@ -364,16 +375,16 @@ class PycudaDriver:
         return self._bindings
 
     def begin_capture(self, stream: int) -> None:
-        self._graph_api().begin_capture(stream)
+        self._do(self._graph_api().begin_capture, stream)
 
     def end_capture(self, stream: int) -> int:
-        return self._graph_api().end_capture(stream)
+        return int(self._do(self._graph_api().end_capture, stream))
 
     def launch(self, graph: int, stream: int) -> None:
-        self._graph_api().launch(graph, stream)
+        self._do(self._graph_api().launch, graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        self._graph_api().destroy_graph(graph)
+        self._do(self._graph_api().destroy_graph, graph)
 
 
 def _host(pointer: int, size: int) -> Any:
