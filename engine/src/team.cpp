@@ -30,15 +30,16 @@ void wait_while(const std::atomic<int>& value, int old) {
 
 }  // namespace
 
-void Barrier::wait() {
+int Barrier::arrive() {
   const int round = round_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) == workers_ - 1) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
-  } else {
-    wait_while(round_, round);
   }
+  return round;
 }
+
+void Barrier::wait(int round) { wait_while(round_, round); }
 
 Team::Team(int workers) : barrier_(workers) {
   for (int worker = 1; worker < workers; ++worker) threads_.emplace_back(&Team::serve, this, worker);
@@ -54,6 +55,7 @@ Team::~Team() {
 }
 
 void Team::run(const std::function<void(int, Barrier&)>& work) {
+  const std::lock_guard<std::mutex> turn(turns_);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     work_ = &work;

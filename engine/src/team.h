@@ -15,7 +15,11 @@ namespace fte {
 class Barrier {
  public:
   explicit Barrier(int workers) : workers_(workers) {}
-  void wait();
+
+  // Say that this worker has arrived; the number to `wait` with, once what else it can do is done.
+  int arrive();
+  void wait(int round);
+  void wait() { wait(arrive()); }
 
  private:
   const int workers_;
@@ -34,13 +38,14 @@ class Team {
   int workers() const { return static_cast<int>(threads_.size()) + 1; }
 
   // work(worker, barrier) is called once on each worker and must pass the barrier equally often on all. It must not
-  // throw.
+  // throw. Callers on several threads take turns.
   void run(const std::function<void(int, Barrier&)>& work);
 
  private:
   void serve(int worker);
 
   Barrier barrier_;
+  std::mutex turns_;  // held by the caller whose work is done
   std::mutex mutex_;  // guards what follows
   std::condition_variable begun_, ended_;
   const std::function<void(int, Barrier&)>* work_ = nullptr;

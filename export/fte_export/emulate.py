@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from fte.backends.base import Backend, Graph, Usage
+from fte.backends.base import Graph, GraphFiles, Usage
 from fte_export.graphs.builder import NARROW
 
 _NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -46,13 +46,13 @@ def _between_casts(node: onnx.NodeProto, narrow: dict[str, int]) -> list[onnx.No
     return [*before, node, *after]
 
 
-class EmulatingBackend:
+class EmulatingBackend(GraphFiles):
     """A backend that runs narrow graphs as `emulated` gives them, and others as they are.
 
     The folder of a narrow graph must be writable: its emulation stands there, beside the weights, while it is loaded.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: OnnxRuntimeBackend) -> None:
         self._backend = backend
         self.device = backend.device
         self.block_frames, self.symbol_multiple = backend.block_frames, backend.symbol_multiple

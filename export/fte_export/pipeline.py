@@ -2,18 +2,20 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fte.backends import OnnxRuntimeBackend
-from fte.bundle import FileEntry, FlowtronSizes, foreign_files, name_fault
+from fte.bundle import ENGINE_ROLE, FileEntry, FlowtronSizes, foreign_files, name_fault
 from fte.errors import BundleError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
+from fte_export.engine_weights import engine_file, write_engine_weights
 from fte_export.graphs.builder import NARROW, Precision
-from fte_export.writer import Voice, graph_file, graph_roles, make_manifest, write_graphs, write_manifest
+from fte_export.writer import Voice, file_entry, graph_file, graph_roles, make_manifest, write_graphs, write_manifest
 
 if TYPE_CHECKING:
     from fte_export.verify import Parity
@@ -133,15 +135,24 @@ def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = DEFAU
 def write_files(
     voice: Voice, precisions: Sequence[Precision], folder: Path, progress: Progress = lambda _what, _done: None
 ) -> None:
-    """Write a voice's graphs, weights and manifest into an existing folder."""
+    """Write a voice's graphs, weights and manifest into an existing folder, and what the native engine reads."""
     graphs = _graph_files(voice, precisions)
     shared = sum("_guided" in graph or "_block_" in graph for graph in graphs)
     expected = 2 * len(graphs) - shared  # a guided graph or a block shares the weight file of its flow
+    expected += len(precisions)
     files: dict[str, FileEntry] = {}
-    for name, entry in write_graphs(voice, precisions, folder):
+    for name, entry in chain(write_graphs(voice, precisions, folder), _write_engine(voice, precisions, folder)):
         files[name] = entry
         progress(f"wrote {name}", _READ + _WRITE * len(files) / expected)
     write_manifest(make_manifest(voice, precisions, files), folder)
+
+
+def _write_engine(voice: Voice, precisions: Sequence[Precision], folder: Path) -> Iterator[tuple[str, FileEntry]]:
+    """Write the native engine's weights in each precision; yield each file's name and entry as it is done."""
+    for precision in precisions:
+        name = engine_file(precision)
+        write_engine_weights(voice, precision, folder / name)
+        yield name, file_entry(folder / name, ENGINE_ROLE, precision)
 
 
 def _graph_files(voice: Voice, precisions: Sequence[Precision]) -> set[str]:

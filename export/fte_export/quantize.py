@@ -31,3 +31,9 @@ def quantize_blocks(weight: NDArray[np.float32], block: int) -> tuple[NDArray[np
     padded[:, :k] = weight
     integers, scale = _scaled(padded.reshape(n, count, block), axis=2)
     return (integers + 128).astype(np.uint8), scale
+
+
+def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """weight (N, K) -> int8 (N, K) with scales (N), one per output channel."""
+    integers, scale = _scaled(weight, axis=1)
+    return integers.astype(np.int8), scale

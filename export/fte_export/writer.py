@@ -8,6 +8,7 @@ import onnx
 
 import fte
 from fte.bundle import (
+    ENGINE_ROLE,
     MANIFEST,
     AudioFormat,
     FileEntry,
@@ -74,8 +75,8 @@ def write_graphs(voice: Voice, precisions: Sequence[Precision], folder: Path) ->
             for role, graph in _graphs(voice, model, precision, weights):
                 path = folder / graph_file(role, precision)
                 onnx.save(graph, path)
-                yield path.name, _entry(path, role, precision)
-            yield weights.name, _entry(weights.write(folder), f"weights_{model}", precision)
+                yield path.name, file_entry(path, role, precision)
+            yield weights.name, file_entry(weights.write(folder), f"weights_{model}", precision)
 
 
 def _graphs(
@@ -114,7 +115,8 @@ def graph_roles(voice: Voice, precision: Precision) -> list[str]:
     return roles + [f"{role}_block_{frames}" for role in flows for frames in blocks_of(voice, precision)]
 
 
-def _entry(path: Path, role: str, precision: Precision) -> FileEntry:
+def file_entry(path: Path, role: str, precision: Precision) -> FileEntry:
+    """What the manifest says of a file that is written."""
     return FileEntry(role, precision, sha256_of(path), path.stat().st_size)
 
 
@@ -133,6 +135,7 @@ def make_manifest(voice: Voice, precisions: Sequence[Precision], files: dict[str
         sources=sources,
         graphs={p: {role: graph_file(role, p) for role in graph_roles(voice, p)} for p in precisions},
         files=files,
+        engine={entry.precision: name for name, entry in files.items() if entry.role == ENGINE_ROLE},
         audio=AudioFormat(**hop),
         warning=voice.warning,
         exporter=f"fte {fte.__version__}",

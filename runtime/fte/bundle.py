@@ -23,6 +23,8 @@ from fte.errors import BundleError
 
 FORMAT = "fte-voice"
 VERSION = 1
+ENGINE_ROLE = "engine"
+"""Of the files of weights for the native engine."""
 MANIFEST = "manifest.json"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -120,7 +122,7 @@ class FileEntry:
 
     role: str
     """What it is: `encoder`, `posterior`, `flow_0`, `flow_0_guided`, `vocoder`, `flow_0_block_16` (16 frames at once),
-    or `weights_...` of the graphs of one model."""
+    `weights_...` of the graphs of one model, or `engine`: all weights for the native engine."""
     precision: str
     sha256: str
     bytes: int
@@ -143,6 +145,8 @@ class Manifest:
     """Precision -> role -> file name. A role may name a graph of another precision."""
     files: Mapping[str, FileEntry]
     """By file name."""
+    engine: Mapping[str, str] = field(default_factory=dict)
+    """Precision -> name of the file of weights for the native engine, in the precisions that it has."""
     audio: AudioFormat = field(default_factory=AudioFormat)
     text: TextOptions = field(default_factory=TextOptions)
     warning: str = ""
@@ -213,6 +217,15 @@ class Bundle:
         for other in weight_files_of(self.manifest, name):
             self.file(other)
         return self.file(name)
+
+    def engine_file(self, precision: str) -> Path:
+        """Path of the native engine's weights in a precision. Raises BundleError where the bundle has none."""
+        if precision not in self.manifest.engine:
+            known = ", ".join(self.manifest.engine) or "no precision"
+            raise BundleError(
+                f"{self.path} has no weights for the native engine in {precision!r}, only in {known}: export it again"
+            )
+        return self.file(self.manifest.engine[precision])
 
     def blocks(self, precision: str) -> list[int]:
         """Frames (K) of the graphs of several frames that every flow has in ``precision``, in ascending order."""
@@ -481,6 +494,8 @@ def _wrong_manifest(manifest: Manifest, _dot: str) -> Iterable[str]:
             f"sources lacks {model}" for model, sizes in models.items() if sizes and model not in manifest.sources
         )
     yield from _wrong_graphs(manifest)
+    for precision, name in (manifest.engine or {}).items():
+        yield from _wrong_graph(f"engine.{_plain(precision)}", ENGINE_ROLE, name, manifest.files)
 
 
 def _differ(one: str, a: int | None, other: str, b: int | None) -> Iterable[str]:

@@ -82,7 +82,7 @@ class Decoder:
     def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
         self.sizes: FlowtronSizes = bundle.manifest.flowtron
         self._bundle, self._backend, self._precision = bundle, backend, precision
-        self.block_frames = max((k for k in bundle.blocks(precision) if k <= backend.block_frames), default=0)
+        self.block_frames = backend.blocks(bundle, precision)
         """Frames of a flow that are decoded at once, or 0 for one at a time by a graph of its own."""
         self._graphs: dict[str, Graph] = {}
         self._loading = threading.Lock()
@@ -91,7 +91,7 @@ class Decoder:
         """The graph of ``role``, loaded on first use: guided graphs take memory that few need."""
         with self._loading:
             if role not in self._graphs:
-                self._graphs[role] = self._backend.load(self._bundle.graph(self._precision, role))
+                self._graphs[role] = self._backend.open(self._bundle, self._precision, role)
             return self._graphs[role]
 
     def load(self) -> None:

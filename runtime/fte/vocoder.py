@@ -40,7 +40,7 @@ class Vocoder:
     """Runs a bundle's WaveGlow. Raises BundleError where the bundle has none."""
 
     def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
-        self._graph = backend.load(bundle.graph(precision, "vocoder"))
+        self._graph = backend.open(bundle, precision, "vocoder")
         assert bundle.manifest.waveglow is not None  # else the bundle has no such graph
         self.sizes = bundle.manifest.waveglow
         self.hop = self.sizes.upsample_stride

@@ -9,8 +9,8 @@ from fte.errors import BackendError
 
 __all__ = ["BACKENDS", "Backend", "Graph", "OnnxRuntimeBackend", "open_backend"]
 
-BACKENDS = ("auto", "onnxruntime", "onnxruntime-graphs", "onnxruntime-tensorrt", "tensorrt")
-"""ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs
+BACKENDS = ("auto", "native", "onnxruntime", "onnxruntime-graphs", "onnxruntime-tensorrt", "tensorrt")
+"""native is the engine in C++; ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs
 the engines of `fte build`."""
 
 
@@ -31,6 +31,12 @@ def open_backend(
         raise BackendError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
     if trust_engines is not None and name != "tensorrt":
         raise BackendError("trust_engines is for engines: choose backend 'tensorrt' with it")
+    if name == "native":
+        if device == "cuda":
+            raise BackendError("the native engine runs on the CPU here: leave device 'cuda' out, or choose another backend")
+        from fte.backends.native import NativeBackend
+
+        return NativeBackend(threads)
     if name == "tensorrt":
         if device == "cpu":
             raise BackendError("TensorRT engines run on a GPU: leave device 'cpu' out, or choose backend 'onnxruntime'")

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fte.bundle import Bundle
+
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -74,9 +76,6 @@ class Backend(Protocol):
 
     device: str
     """ "cpu" or "cuda"."""
-    block_frames: int
-    """Frames that a flow is decoded in at once where the bundle has graphs for it, or 0 for one at a time."""
-
     symbol_multiple: int
     """Texts are padded to a multiple of this many symbols, so that few shapes occur; 1 for none."""
 
@@ -89,6 +88,30 @@ class Backend(Protocol):
         """What the device did so far, or None where the backend cannot tell."""
         ...
 
+    def open(self, bundle: Bundle, precision: str, role: str) -> Graph:
+        """Load a bundle's graph. Raises BundleError where the bundle lacks it, BackendError where it cannot run here.
+
+        The role of several frames of a flow at once is `flow_0_block_16`, and so on.
+        """
+        ...
+
+    def blocks(self, bundle: Bundle, precision: str) -> int:
+        """Frames that a flow of the bundle is decoded in at once (K), or 0 for one at a time."""
+        ...
+
+
+class GraphFiles:
+    """The part of a backend that is the same wherever a graph is a file of the bundle."""
+
+    block_frames: int
+    """Frames that a flow is decoded in at once, at most, where the bundle has graphs for it; 0 for one at a time."""
+
     def load(self, path: Path) -> Graph:
         """Load the graph at ``path``. Raises BackendError when it cannot be run here."""
-        ...
+        raise NotImplementedError
+
+    def open(self, bundle: Bundle, precision: str, role: str) -> Graph:
+        return self.load(bundle.graph(precision, role))
+
+    def blocks(self, bundle: Bundle, precision: str) -> int:
+        return max((k for k in bundle.blocks(precision) if k <= self.block_frames), default=0)

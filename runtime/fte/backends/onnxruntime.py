@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop, Usage
+from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, GraphFiles, Loop, Usage
 from fte.backends.bound_loop import BoundLoops, Place, failure
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.errors import BackendError
@@ -27,12 +27,12 @@ _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(GraphFiles):
     """Runs graphs with ONNX Runtime.
 
     device: "cpu", "cuda" (an error where ONNX Runtime has no usable CUDA provider), or "auto" (cuda where its provider
     computes a tiny graph, else cpu; `description` says which). threads: of one operator; None takes every core the
-    process may use. block_frames: see `Backend`; by default `BLOCK_FRAMES` on a GPU and single frames on a CPU, where
+    process may use. block_frames: see `GraphFiles`; by default `BLOCK_FRAMES` on a GPU and single frames on a CPU, where
     they are as fast. On a GPU, cuda_graphs captures the blocks of frames as CUDA graphs, and tensorrt lets ONNX
     Runtime's TensorRT provider take what it can; its engines are kept in the cache.
     Raises BackendError.

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, Loop, Usage
+from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, GraphFiles, Loop, Usage
 from fte.backends.bound_loop import FRAME_OUTPUTS
 from fte.backends.cuda import CudaGraph, Device, DeviceArray, Event, PinnedArray, Stream
 from fte.backends.trt_library import Limits
@@ -64,11 +64,11 @@ class Context(Protocol):
         ...
 
 
-class TensorRtBackend:
+class TensorRtBackend(GraphFiles):
     """Runs graphs as engines.
 
     open_engine: from a graph's file to its engine; it raises BackendError where none was built. block_frames: see
-    `Backend`. The device is the caller's to close.
+    `GraphFiles`. The device is the caller's to close.
     """
 
     device = "cuda"

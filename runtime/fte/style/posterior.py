@@ -166,7 +166,7 @@ class PosteriorExtractor:
                 "take a voice in the published format"
             )
         graphs = self._manifest.graphs
-        self._graph = backend.load(bundle.graph("fp32" if "fp32" in graphs else next(iter(graphs)), "posterior"))
+        self._graph = backend.open(bundle, "fp32" if "fp32" in graphs else next(iter(graphs)), "posterior")
 
     def posterior(
         self, samples: npt.ArrayLike, sample_rate: int, text: str, speaker: int | str = 0, *, temperature: float = 1.0
