@@ -29,6 +29,7 @@ constexpr int kPairs = 1;
 #endif
 
 typedef std::uint8_t Bytes __attribute__((vector_size(16)));
+typedef std::uint16_t Halves __attribute__((vector_size(32)));
 
 constexpr float kDigitLevels = 32767.0F;  // of an activation in two digits
 constexpr float kByteLevels = 127.0F;     // and in one
@@ -74,6 +75,12 @@ struct Fp32 {
   static FTE_EVERYWHERE Floats column(const float* from) { return load(from); }
 };
 
+FTE_EVERYWHERE Ints bits_of(const std::uint16_t* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  return __builtin_convertvector(halves, Ints);
+}
+
 struct Fp16 {
   typedef std::uint16_t Stored;
   static FTE_EVERYWHERE Floats column(const std::uint16_t* from) {
@@ -81,8 +88,7 @@ struct Fp16 {
     return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 #else
     // As float_of: subnormal numbers come right by the multiplication.
-    Ints bits;
-    for (int i = 0; i < kTile; ++i) bits[i] = from[i];
+    const Ints bits = bits_of(from);
     const Ints magnitude_bits = bits & 0x7fff;
     const Floats finite = (Floats)(magnitude_bits << 13) * 5.192296858534828e33F;
     const Ints infinite = magnitude_bits >= 0x7c00;
@@ -95,9 +101,7 @@ struct Fp16 {
 struct Bf16 {
   typedef std::uint16_t Stored;
   static FTE_EVERYWHERE Floats column(const std::uint16_t* from) {
-    Ints bits;
-    for (int i = 0; i < kTile; ++i) bits[i] = from[i];
-    return (Floats)(bits << 16);
+    return (Floats)(bits_of(from) << 16);
   }
 };
 
@@ -284,28 +288,18 @@ void quantize_rows(const float* values, std::ptrdiff_t stride, int count, int wi
 
 // --- cells -------------------------------------------------------------------------------------------------------
 
-template <class V>
-FTE_EVERYWHERE void cell_of(V i, V f, V g, V o, V& cell, V& hidden) {
-  cell = sigmoid(f) * cell + sigmoid(i) * tanh_of(g);
-  hidden = sigmoid(o) * tanh_of(cell);
-}
-
-// sums: i, f, g, o of unit 0, of unit 1, ...
+// sums: i, f, g, o of unit 0, of unit 1, ... The last units go the same way as all others: which they are depends on
+// the number of workers, and may not change a bit.
 void lstm_cells(const float* sums, float* cell, float* hidden, int units) {
-  int u = 0;
-  for (; u + kTile <= units; u += kTile) {
-    Floats gates[4];
-    for (int i = 0; i < kTile; ++i) {
+  for (int u = 0; u < units; u += kTile) {
+    const int some = units - u;
+    Floats gates[4] = {};
+    for (int i = 0; i < least(some, kTile); ++i) {
       for (int gate = 0; gate < 4; ++gate) gates[gate][i] = sums[4 * (u + i) + gate];
     }
-    Floats c = load(cell + u), h;
-    cell_of(gates[0], gates[1], gates[2], gates[3], c, h);
-    store(cell + u, c);
-    store(hidden + u, h);
-  }
-  for (; u < units; ++u) {
-    const float* of = sums + 4 * u;
-    cell_of(of[0], of[1], of[2], of[3], cell[u], hidden[u]);
+    const Floats c = sigmoid(gates[1]) * load_some(cell + u, some) + sigmoid(gates[0]) * tanh_of(gates[2]);
+    store_some(cell + u, c, some);
+    store_some(hidden + u, sigmoid(gates[3]) * tanh_of(c), some);
   }
 }
 
