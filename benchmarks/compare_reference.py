@@ -170,13 +170,20 @@ class Results:
 
 @dataclass(frozen=True)
 class Voices:
-    """The same weights four times."""
+    """The same weights, in the public code and in ours."""
 
     public_flowtron: Any
     public_waveglow: Any
     """Under weight norm, as published."""
     ours: dict[str, Synthesizer]
-    """By precision."""
+    """Through ONNX Runtime, by precision."""
+    native: dict[str, Synthesizer]
+    """Through the native engine, by precision."""
+
+    @property
+    def contestants(self) -> dict[str, Synthesizer]:
+        """Ours by the name that stands in the tables."""
+        return self.ours | {f"native {precision}": voice for precision, voice in self.native.items()}
 
 
 # --- the voice ----------------------------------------------------------------------------------------------------
@@ -198,7 +205,8 @@ def prepare(options: Options, folder: Path, results: Results) -> tuple[Voices, C
                 Requirement("export and verify, peak memory", cost.peak_mb * 1e6 / 2**30, 8, "GiB", at_most=True),
             ]
     ours = {precision: Synthesizer.load(bundle, "cpu", precision) for precision in PRECISIONS}
-    return Voices(*models, ours), waveglow
+    native = {precision: Synthesizer.load(bundle, "cpu", precision, backend="native") for precision in PRECISIONS}
+    return Voices(*models, ours, native), waveglow
 
 
 _EXPORT = "from fte.cli import main; main()"
@@ -325,9 +333,9 @@ def decode_contestants(voices: Voices, frames: int) -> dict[str, Callable[[], An
     calls: dict[str, Callable[[], Any]] = {
         "decode, public": lambda: public_code.decode(voices.public_flowtron, first.text_ids, first.z)
     }
-    for precision, voice in voices.ours.items():
-        calls[f"decode, {precision}"] = lambda v=voice: v.decoder.decode([first])[0].mel  # type: ignore[misc]
-        calls[f"{BATCHED}, {precision}"] = lambda v=voice: v.decoder.decode(batch)  # type: ignore[misc]
+    for name, voice in voices.contestants.items():
+        calls[f"decode, {name}"] = lambda v=voice: v.decoder.decode([first])[0].mel  # type: ignore[misc]
+        calls[f"{BATCHED}, {name}"] = lambda v=voice: v.decoder.decode(batch)  # type: ignore[misc]
     return calls
 
 
@@ -339,27 +347,43 @@ def vocoder_contestants(voices: Voices, frames: int) -> dict[str, Callable[[], A
     calls: dict[str, Callable[[], Any]] = {
         "vocode, public": lambda: public_code.vocode(fused, mel, sigma=VOCODER_SIGMA, seed=SEED)
     }
-    for precision, voice in voices.ours.items():
-        calls[f"vocode, {precision}"] = lambda v=voice: v.vocode(mel, noise=drawn)  # type: ignore[misc]
+    for name, voice in voices.contestants.items():
+        calls[f"vocode, {name}"] = lambda v=voice: v.vocode(mel, noise=drawn)  # type: ignore[misc]
     return calls
 
 
-def measure_times(voices: Voices, options: Options, results: Results) -> None:
+def speak_contestants(voices: Voices, frames: int) -> dict[str, Callable[[], Any]]:
+    """Symbols to samples, decoder and vocoder after each other."""
+    first, drawn = utterances(1, frames)[0], public_code.drawn_noise(PUBLISHED_WAVEGLOW, frames, SEED)
+
+    def speak(voice: Synthesizer) -> Float32:
+        return voice.vocode(voice.decoder.decode([first])[0].mel, noise=drawn)
+
+    names = ("int8", "native int8")
+    return {f"speak, {name}": lambda v=voices.contestants[name]: speak(v) for name in names}  # type: ignore[misc]
+
+
+def measure_times(voices: Voices, options: Options, results: Results, floor: dict[str, float]) -> None:
     """Time what was asked for, check that both implementations compute the same, and hold the ratios to the targets."""
     contestants: dict[str, Callable[[], Any]] = {}
     if options.wants("decode"):
         contestants |= decode_contestants(voices, options.frames)
     if options.wants("vocoder"):
         contestants |= vocoder_contestants(voices, options.frames)
+    if options.wants("decode") and options.wants("vocoder"):
+        contestants |= speak_contestants(voices, options.frames)
     rounds, outputs = round_robin(contestants, options.repeats)
     results.timings, results.others = timings_of(rounds), [r.others for r in rounds]
     if options.wants("decode"):
         z = utterances(1, options.frames)[0].z
         results.parity["decode"] = decode_parity(outputs, z)
-        results.requirements += decode_requirements(results.timings)
+        results.requirements += decode_requirements(results.timings, floor)
     if options.wants("vocoder"):
         results.parity["vocode"] = vocoder_parity(voices, outputs, options.frames)
-        results.requirements += vocoder_requirements(results.timings, results.parity["vocode"])
+        results.requirements += vocoder_requirements(results.timings, results.parity["vocode"], options.frames)
+    if "speak, native int8" in results.timings:
+        rtf = per_unit("speak", results.timings["speak, native int8"].median, options.frames)
+        results.requirements.append(Requirement("symbols to samples, native int8", rtf, 1.0, "RTF", at_most=True))
 
 
 def ratio(timings: dict[str, Timing], slow: str, fast: str) -> float:
@@ -367,11 +391,16 @@ def ratio(timings: dict[str, Timing], slow: str, fast: str) -> float:
     return timings[slow].median / timings[fast].median
 
 
-def decode_requirements(timings: dict[str, Timing]) -> list[Requirement]:
-    targets = {"fp32": 4.0, "int8": 18.0}
+def decode_requirements(timings: dict[str, Timing], floor: dict[str, float]) -> list[Requirement]:
+    targets = {"fp32": 4.0, "int8": 18.0, "native int8": 25.0}
     alone = [
-        Requirement(f"decode, {p}: times public", ratio(timings, "decode, public", f"decode, {p}"), targets[p], "x")
-        for p in PRECISIONS
+        Requirement(f"decode, {name}: times public", ratio(timings, "decode, public", f"decode, {name}"), target, "x")
+        for name, target in targets.items()
+    ]
+    native = "decode, native int8"
+    alone += [
+        Requirement(f"{native}: times ONNX Runtime", ratio(timings, "decode, int8", native), 1.1, "x"),
+        Requirement(f"{native}: of the ceiling", floor[native] / timings[native].median, 0.6),
     ]
     batched = [
         Requirement(
@@ -385,13 +414,20 @@ def decode_requirements(timings: dict[str, Timing]) -> list[Requirement]:
     return alone + batched
 
 
-def vocoder_requirements(timings: dict[str, Timing], parity: dict[str, Any]) -> list[Requirement]:
-    targets = {"fp32": 1.1, "int8": 1.75}
+def vocoder_requirements(timings: dict[str, Timing], parity: dict[str, Any], frames: int) -> list[Requirement]:
+    targets = {"fp32": 1.1, "int8": 1.75, "native int8": 3.5}
     speed = [
-        Requirement(f"WaveGlow, {p}: times public", ratio(timings, "vocode, public", f"vocode, {p}"), targets[p], "x")
-        for p in PRECISIONS
+        Requirement(f"WaveGlow, {name}: times public", ratio(timings, "vocode, public", f"vocode, {name}"), target, "x")
+        for name, target in targets.items()
     ]
-    return [*speed, Requirement("WaveGlow, int8: SNR against fp32", parity["int8_against_fp32"]["snr_db"], 40.0, "dB")]
+    rtf = per_unit("vocode", timings["vocode, native int8"].median, frames)
+    snr, native_snr = (parity[f"{name}_against_fp32"]["snr_db"] for name in ("int8", "native int8"))
+    return [
+        *speed,
+        Requirement("WaveGlow, native int8", rtf, 0.85, "RTF", at_most=True),
+        Requirement("WaveGlow, int8: SNR against fp32", snr, 40.0, "dB"),
+        Requirement("WaveGlow, native int8: SNR against fp32", native_snr, snr, "dB"),
+    ]
 
 
 # --- agreement ----------------------------------------------------------------------------------------------------
@@ -411,11 +447,14 @@ def difference(actual: Float32, expected: Float32) -> Difference:
 
 
 def decode_parity(outputs: dict[str, Any], z: Float32) -> dict[str, Any]:
-    """Our fp32 mel beside the public one. ``model``: the same without z, of which random weights change little."""
-    public, ours = outputs["decode, public"], outputs["decode, fp32"]
-    found = {"mel": asdict(difference(ours, public)), "model": asdict(difference(ours - z, public - z))}
-    if found["mel"]["max_abs"] > SAME_MEL:
-        raise RuntimeError(f"the two decoders do not compute the same: {found['mel']}")
+    """Our fp32 mels beside the public one. ``model``: the same without z, of which random weights change little."""
+    public, found = outputs["decode, public"], {}
+    for prefix in ("", "native "):
+        ours = outputs[f"decode, {prefix}fp32"]
+        found[f"{prefix}mel"] = asdict(difference(ours, public))
+        found[f"{prefix}model"] = asdict(difference(ours - z, public - z))
+        if found[f"{prefix}mel"]["max_abs"] > SAME_MEL:
+            raise RuntimeError(f"the two decoders do not compute the same: {found[f'{prefix}mel']}")
     return found
 
 
@@ -428,7 +467,11 @@ def vocoder_parity(voices: Voices, outputs: dict[str, Any], frames: int) -> dict
         "whole_against_public": asdict(difference(whole, public)),
         "chunks_against_public": asdict(difference(chunked, public)),
         "int8_against_fp32": asdict(difference(outputs["vocode, int8"], chunked)),
+        "native fp32_against_fp32": asdict(difference(outputs["vocode, native fp32"], chunked)),
+        "native int8_against_fp32": asdict(difference(outputs["vocode, native int8"], chunked)),
     }
+    if not found["native fp32_against_fp32"]["snr_db"] >= SAME_AUDIO_DB:
+        raise RuntimeError(f"our two vocoders do not compute the same: {found['native fp32_against_fp32']}")
     if not found["whole_against_public"]["snr_db"] >= SAME_AUDIO_DB:
         raise RuntimeError(f"the two vocoders do not compute the same: {found['whole_against_public']}")
     return found
@@ -482,10 +525,12 @@ def parting(actual: Decoded, expected: Decoded) -> list[int | None]:
     return found
 
 
-def trained_voices(checkpoint: Path, folder: Path) -> dict[str, Synthesizer]:
-    """A trained Flowtron, exported for this run."""
+def trained_voices(checkpoint: Path, folder: Path) -> dict[str, dict[str, Synthesizer]]:
+    """A trained Flowtron, exported for this run, through ONNX Runtime and through the native engine in int8."""
     export_voice(ExportOptions(checkpoint, verify=False), folder / "trained", lambda _what, _done: None)
-    return {precision: Synthesizer.load(folder / "trained", "cpu", precision) for precision in PRECISIONS}
+    ours = {precision: Synthesizer.load(folder / "trained", "cpu", precision) for precision in PRECISIONS}
+    native = Synthesizer.load(folder / "trained", "cpu", "int8", backend="native")
+    return {"": ours, ", native": ours | {"int8": native}}
 
 
 def spoken(voice: Synthesizer, frames: int) -> list[Utterance]:
@@ -503,10 +548,12 @@ def measure_drifts(voices: Voices, options: Options, folder: Path, results: Resu
     """The drift of random weights and, if given, of a trained model, at every length."""
     _say("measuring the drift of int8")
     trained = None if options.trained is None else trained_voices(options.trained, folder)
+    random = {"": voices.ours, ", native": voices.ours | {"int8": voices.native["int8"]}}
     for frames in DRIFT_FRAMES:
-        results.drift.append(measure_drift("random", voices.ours, utterances(DRIFT_UTTERANCES, frames)))
-        if trained is not None:
-            results.drift.append(measure_drift("trained", trained, spoken(trained["fp32"], frames)))
+        for engine, ours in random.items():
+            results.drift.append(measure_drift(f"random{engine}", ours, utterances(DRIFT_UTTERANCES, frames)))
+        for engine, ours in (trained or {}).items():
+            results.drift.append(measure_drift(f"trained{engine}", ours, spoken(ours["fp32"], frames)))
 
 
 # --- report -------------------------------------------------------------------------------------------------------
@@ -521,12 +568,15 @@ def floors(ceiling: Ceiling, work: Work, frames: int) -> dict[str, float]:
             found[f"{name}, {p}"] = frames * work.flows * step
         multiplying = work.vocoder_multiply_adds / (1e9 * ceiling.gmac_per_second[p])
         found[f"vocode, {p}"] = frames * FRAME_SECONDS * multiplying
+        found[f"speak, {p}"] = found[f"decode, {p}"] + found[f"vocode, {p}"]
+    for name in list(found):
+        found[name.replace(", ", ", native ")] = found[name]
     return found
 
 
 def per_unit(name: str, seconds: float, frames: int) -> float:
     """A contestant's time in its unit: ms a frame of one utterance for decoding, RTF for vocoding."""
-    if name.startswith("vocode"):
+    if name.startswith(("vocode", "speak")):
         return seconds / (frames * FRAME_SECONDS)
     return 1e3 * seconds / (frames * batch_of(name))
 
@@ -557,6 +607,8 @@ def unit_of(name: str) -> str:
     """What `per_unit` gives, in words."""
     if name.startswith("vocode"):
         return "WaveGlow, RTF"
+    if name.startswith("speak"):
+        return "symbols to samples, RTF"
     return f"decode batch {batch_of(name)}, ms a frame"
 
 
@@ -572,12 +624,13 @@ def times_table(results: Results, floor: dict[str, float], frames: int) -> Table
         table.add_column(heading, justify="left" if heading in ("", "contestant") else "right")
     for name, timing in sorted(results.timings.items(), key=lambda item: unit_of(item[0])):
         public = f"{name.split(maxsplit=1)[0].rstrip(',')}, public"
+        times = f"{batch_of(name) * ratio(results.timings, public, name):.2f}" if public in results.timings else ""
         table.add_row(
             unit_of(name),
             name.split(", ")[1],
             f"{per_unit(name, timing.median, frames):.3f}",
             f"{per_unit(name, timing.minimum, frames):.3f}",
-            f"{batch_of(name) * ratio(results.timings, public, name):.2f}",
+            times,
             f"{floor[name] / timing.median:.0%}" if name in floor else "",
         )
     return table
@@ -692,7 +745,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     if options.wants("memory"):
         measure_memory(voices, options, results)
     if options.wants("decode") or options.wants("vocoder"):
-        measure_times(voices, options, results)
+        measure_times(voices, options, results, floor)
         _out.print(times_table(results, floor, options.frames))
         _out.print(quietness(results.others), highlight=False)
     if options.wants("drift"):

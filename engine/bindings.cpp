@@ -1,4 +1,5 @@
-// The engine for Python: `fte._native`. No logic: arrays are checked against each other and handed on, the GIL released.
+// The engine for Python: `fte._native`. No logic: arrays are checked against each other and handed on, the GIL
+// released.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -59,7 +60,8 @@ class Engine {
     const fte::EncoderWeights& e = voice_.encoder();
     const std::size_t count = ids.ndim() == 1 ? ids.shape(0) : 0;
     need(count > 0 && count < (1 << 20), "ids");
-    need(std::all_of(ids.data(), ids.data() + count, [&](std::int64_t id) { return id >= 0 && id < e.symbols; }), "ids");
+    need(std::all_of(ids.data(), ids.data() + count, [&](std::int64_t id) { return id >= 0 && id < e.symbols; }),
+         "ids");
     need(speaker >= 0 && speaker < e.speakers, "speaker");
     need(has_shape(memory, {count, at(e.memory())}), "memory");
     fte::encode(e, kernels_, team_, ids.data(), static_cast<int>(count), speaker, memory.data());
@@ -90,7 +92,8 @@ class Engine {
  private:
   static fte::Instructions chosen(const std::string& name) {
     if (name.empty()) return fte::best_instructions();
-    for (fte::Instructions each : {fte::Instructions::portable, fte::Instructions::avx2, fte::Instructions::avx512vnni}) {
+    for (fte::Instructions each :
+         {fte::Instructions::portable, fte::Instructions::avx2, fte::Instructions::avx512vnni}) {
       if (name == fte::name_of(each) && fte::has(each)) return each;
     }
     throw fte::bad_argument("this CPU has no instructions called " + name.substr(0, 40));
@@ -120,8 +123,9 @@ class Flow {
       inputs.keys = keys->data();
     }
     const auto of_batch = [&](const auto& array) { return has_shape(array, {batch_}); };
-    need(of_batch(texts) && std::all_of(texts.data(), texts.data() + batch_,
-                                        [&](int n) { return n > 0 && at(n) <= symbols_; }), "texts");
+    need(of_batch(texts) &&
+             std::all_of(texts.data(), texts.data() + batch_, [&](int n) { return n > 0 && at(n) <= symbols_; }),
+         "texts");
     need(of_batch(frames), "frames");
     need(of_batch(temperatures), "temperatures");
     need(of_batch(thresholds), "thresholds");
@@ -142,7 +146,8 @@ class Flow {
     const std::size_t count = z.ndim() == 3 ? z.shape(0) : 0;
     need(count > 0 && count <= 4096 && has_shape(z, {count, batch_, at(sizes_.mels)}), "z");
     need(!prior || has_shape(*prior, {count, batch_, symbols_}), "prior");
-    need(imposed.has_value() == has_imposed_ && (!imposed || has_shape(*imposed, {count, batch_, symbols_})), "imposed");
+    need(imposed.has_value() == has_imposed_ && (!imposed || has_shape(*imposed, {count, batch_, symbols_})),
+         "imposed");
     need(has_shape(mel, {count, batch_, at(sizes_.mels)}), "mel");
     need(has_shape(attention, {count, batch_, symbols_}), "attention");
     need(gate.has_value() == sizes_.gate && (!gate || has_shape(*gate, {count, batch_})), "gate");
@@ -178,19 +183,25 @@ NB_MODULE(_native, m) {
   });
   m.def("instructions", [] { return std::string(fte::name_of(fte::best_instructions())); });
   m.attr("most_batch") = fte::kMostBatch;
+  // No conversions: a copy of an array that is written to would be written to in vain.
   using released = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Engine>(m, "Engine")
       .def(nb::init<const std::string&, const std::string&, int, const std::string&>(), nb::arg("folder"),
            nb::arg("precision"), nb::arg("threads"), nb::arg("instructions") = "", released())
-      .def("encode", &Engine::encode, nb::arg("ids"), nb::arg("speaker"), nb::arg("memory"), released())
-      .def("project", &Engine::project, nb::arg("flow"), nb::arg("keys"), nb::arg("memory"), nb::arg("out"), released())
-      .def("vocode", &Engine::vocode, nb::arg("mel"), nb::arg("noise"), nb::arg("audio"), released());
+      .def("encode", &Engine::encode, nb::arg("ids").noconvert(), nb::arg("speaker"), nb::arg("memory").noconvert(),
+           released())
+      .def("project", &Engine::project, nb::arg("flow"), nb::arg("keys"), nb::arg("memory").noconvert(),
+           nb::arg("out").noconvert(), released())
+      .def("vocode", &Engine::vocode, nb::arg("mel").noconvert(), nb::arg("noise").noconvert(),
+           nb::arg("audio").noconvert(), released());
   nb::class_<Flow>(m, "Flow")
       .def(nb::init<Engine&, int, std::optional<In<float>>, In<float>, std::optional<In<float>>, In<std::int32_t>,
                     In<std::int32_t>, In<float>, In<float>, std::optional<In<std::uint8_t>>>(),
-           nb::arg("engine"), nb::arg("flow"), nb::arg("keys").none(), nb::arg("values"), nb::arg("memory").none(),
-           nb::arg("texts"), nb::arg("frames"), nb::arg("temperatures"), nb::arg("thresholds"),
-           nb::arg("imposed").none(), nb::keep_alive<1, 2>())
-      .def("run", &Flow::run, nb::arg("z"), nb::arg("prior").none(), nb::arg("imposed").none(), nb::arg("mel"),
-           nb::arg("attention"), nb::arg("gate").none());
+           nb::arg("engine"), nb::arg("flow"), nb::arg("keys").noconvert().none(), nb::arg("values").noconvert(),
+           nb::arg("memory").noconvert().none(), nb::arg("texts").noconvert(), nb::arg("frames").noconvert(),
+           nb::arg("temperatures").noconvert(), nb::arg("thresholds").noconvert(),
+           nb::arg("imposed").noconvert().none(), nb::keep_alive<1, 2>())
+      .def("run", &Flow::run, nb::arg("z").noconvert(), nb::arg("prior").noconvert().none(),
+           nb::arg("imposed").noconvert().none(), nb::arg("mel").noconvert(), nb::arg("attention").noconvert(),
+           nb::arg("gate").noconvert().none());
 }

@@ -1,5 +1,6 @@
 // Flow steps of the published size with random weights, in every precision and at several batches, beside the rate at
-// which this machine reads as many bytes. Measure on a quiet machine: the workers wait for each other ten times a frame.
+// which this machine reads as many bytes. Measure on a quiet machine: the workers wait for each other ten times a
+// frame.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -138,7 +139,9 @@ int main(int argc, char** argv) {
   const struct {
     fte::Numbers numbers;
     const char* name;
-  } kPrecisions[] = {{fte::Numbers::int8, "int8"}, {fte::Numbers::fp16, "fp16"}, {fte::Numbers::bf16, "bf16"},
+  } kPrecisions[] = {{fte::Numbers::int8, "int8"},
+                     {fte::Numbers::fp16, "fp16"},
+                     {fte::Numbers::bf16, "bf16"},
                      {fte::Numbers::fp32, "fp32"}};
   for (const auto& precision : kPrecisions) {
     const fte::FlowWeights flow = published_flow(precision.numbers);

@@ -9,7 +9,8 @@ namespace fte {
 const Buffer<float> kNoBias;
 
 std::size_t FlowWeights::step_bytes() const {
-  std::size_t bytes = mel.bytes() + early.bytes() + query.bytes() + affine.bytes() + dense[0].bytes() + dense[1].bytes();
+  std::size_t bytes =
+      mel.bytes() + early.bytes() + query.bytes() + affine.bytes() + dense[0].bytes() + dense[1].bytes();
   for (const Matrix& m : recurrent) bytes += m.bytes();
   for (const Matrix& m : late) bytes += m.bytes();
   return bytes;
@@ -84,7 +85,8 @@ FlowRun::FlowRun(const FlowWeights& weights, const Kernels& kernels, Team& team,
   block_.remaining = remaining_.data();
   block_.is_imposed = imposed_.data();
 
-  const std::size_t widest = static_cast<std::size_t>(round_up(std::max({n.mels, n.hidden, n.attention}), kTile) + kApart);
+  const std::size_t widest =
+      static_cast<std::size_t>(round_up(std::max({n.mels, n.hidden, n.attention}), kTile) + kApart);
   for (FlowScratch& s : scratch_) {
     s.floats = Buffer<float>(batch * widest);
     s.digits = Buffer<std::uint8_t>(2 * batch * widest);

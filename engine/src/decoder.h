@@ -13,14 +13,14 @@ namespace fte {
 // What a flow reads of a batch, the same in every frame. Copied where a run needs it for longer.
 struct FlowInputs {
   int batch = 0;
-  int symbols = 0;                     // N, of the longest text
-  const float* keys = nullptr;         // (B, N, A), without cumulative attention
-  const float* values = nullptr;       // (B, N, A)
-  const float* memory = nullptr;       // (B, N, D), with it
-  const std::int32_t* texts = nullptr;   // (B): symbols of each, 1 to N
-  const std::int32_t* frames = nullptr;  // (B): frames that each may have
-  const float* temperatures = nullptr;   // (B)
-  const float* thresholds = nullptr;     // (B), or nothing where the flow has no gate
+  int symbols = 0;                        // N, of the longest text
+  const float* keys = nullptr;            // (B, N, A), without cumulative attention
+  const float* values = nullptr;          // (B, N, A)
+  const float* memory = nullptr;          // (B, N, D), with it
+  const std::int32_t* texts = nullptr;    // (B): symbols of each, 1 to N
+  const std::int32_t* frames = nullptr;   // (B): frames that each may have
+  const float* temperatures = nullptr;    // (B)
+  const float* thresholds = nullptr;      // (B), or nothing where the flow has no gate
   const std::uint8_t* imposed = nullptr;  // (B): whose attention is given; or nothing
 };
 

@@ -50,8 +50,8 @@ void run_direction(const EncoderDirection& d, const Kernels& kernels, int hidden
 
 }  // namespace
 
-void encode(const EncoderWeights& e, const Kernels& kernels, Team& team, const std::int64_t* ids, int count, int speaker,
-            float* memory) {
+void encode(const EncoderWeights& e, const Kernels& kernels, Team& team, const std::int64_t* ids, int count,
+            int speaker, float* memory) {
   const int stride = round_up(e.channels, kTile), width = e.memory();
   int reach = 0;
   for (const EncoderConvolution& c : e.convolutions) reach = std::max(reach, c.taps / 2);

@@ -11,8 +11,8 @@
 namespace fte {
 
 struct EncoderConvolution {
-  Matrix weight;                        // (C out, taps * C in), tap after tap
-  Buffer<float> bias, gain, shift;      // of the convolution; of the norm
+  Matrix weight;                    // (C out, taps * C in), tap after tap
+  Buffer<float> bias, gain, shift;  // of the convolution; of the norm
   int taps = 0;
 };
 
@@ -22,12 +22,12 @@ struct EncoderDirection {
 };
 
 struct EncoderWeights {
-  int symbols = 0;          // that there are
+  int symbols = 0;  // that there are
   int speakers = 0;
-  int channels = 0;         // C, of the text
-  int hidden = 0;           // H, of a direction: C / 2
+  int channels = 0;  // C, of the text
+  int hidden = 0;    // H, of a direction: C / 2
   int speaker_channels = 0;
-  bool one_speaker = false;  // speaker 0 whatever is asked for
+  bool one_speaker = false;                    // speaker 0 whatever is asked for
   Buffer<float> embedding, speaker_embedding;  // (symbols, C), (speakers, speaker_channels)
   List<EncoderConvolution> convolutions;
   EncoderDirection directions[2];

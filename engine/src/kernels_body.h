@@ -8,10 +8,9 @@
 #include <immintrin.h>
 #endif
 
-#include "simd.h"  // before all that uses its overloads
-
 #include "flow_step.h"
 #include "kernels.h"
+#include "simd.h"  // before all that uses its overloads
 
 namespace fte {
 namespace {
@@ -100,9 +99,7 @@ struct Fp16 {
 
 struct Bf16 {
   typedef std::uint16_t Stored;
-  static FTE_EVERYWHERE Floats column(const std::uint16_t* from) {
-    return (Floats)(bits_of(from) << 16);
-  }
+  static FTE_EVERYWHERE Floats column(const std::uint16_t* from) { return (Floats)(bits_of(from) << 16); }
 };
 
 // Even and odd columns apart, so that twice as many sums are under way; the order never depends on V.
@@ -249,7 +246,8 @@ void multiply(const Matrix& m, const float* x, std::ptrdiff_t stride, int count,
   }
 }
 
-// x (width) in two digits: high bytes, then `stride` further on low bytes; the scale. What exceeds width is not written.
+// x (width) in two digits: high bytes, then `stride` further on low bytes; the scale. What exceeds width is not
+// written.
 FTE_EVERYWHERE float to_digits(const float* x, int width, std::uint8_t* high, std::uint8_t* low) {
   Floats most = {};
   int k = 0;
@@ -258,9 +256,11 @@ FTE_EVERYWHERE float to_digits(const float* x, int width, std::uint8_t* high, st
   const float largest = largest_of(most), scale = largest > 0.0F ? largest / kDigitLevels : 1.0F;
   const float inverse = 1.0F / scale;
   for (k = 0; k < width; k += kTile) {
-    const Floats values = smaller(larger(load_some(x + k, width - k) * inverse, spread(-kDigitLevels)), spread(kDigitLevels));
+    const Floats values =
+        smaller(larger(load_some(x + k, width - k) * inverse, spread(-kDigitLevels)), spread(kDigitLevels));
     const Ints levels = nearest(values) + 256 * kByteZero;
-    const Bytes highs = __builtin_convertvector(levels >> 8, Bytes), lows = __builtin_convertvector(levels & 255, Bytes);
+    const Bytes highs = __builtin_convertvector(levels >> 8, Bytes),
+                lows = __builtin_convertvector(levels & 255, Bytes);
     std::memcpy(high + k, &highs, at(least(kTile, width - k)));
     std::memcpy(low + k, &lows, at(least(kTile, width - k)));
   }
@@ -436,24 +436,25 @@ class Thread {
     for (int v = 0; v < speaking_; ++v) {
       if (v % count_ != count_ - 1 - index_) continue;
       const int b = utterance_[v];
-      const float sum = dot(f.gate.data(), s.hidden + offset(b, h), h) + dot(f.gate.data() + h, s.context + offset(b, a), a);
+      const float sum =
+          dot(f.gate.data(), s.hidden + offset(b, h), h) + dot(f.gate.data() + h, s.context + offset(b, a), a);
       s.gate[offset(t, s.batch) + b] = sigmoid(sum + f.gate[at(h + a)]);
     }
   }
 
   void affine(const FlowWeights& f, const FlowBlock& s, int t, Part channels) {
-    product(f.affine, {2 * channels.first, 2 * channels.last}, [&](int v, int row, Floats sum)
-                                                                   __attribute__((always_inline)) {
-      sum += fte::load(f.affine_bias.data() + row);
-      const int b = utterance_[v], mels = f.sizes.mels;
-      const Floats factors = exp_of(-sum);
-      const std::ptrdiff_t frame = offset(t * s.batch + b, mels);
-      for (int i = 0; i < kTile && row + i < 2 * mels; i += 2) {
-        const int channel = (row + i) / 2;
-        const float found = (s.z[frame + channel] - sum[i + 1]) * factors[i];
-        s.mel[frame + channel] = s.last[offset(b, mels) + channel] = found;
-      }
-    });
+    product(f.affine, {2 * channels.first, 2 * channels.last},
+            [&](int v, int row, Floats sum) __attribute__((always_inline)) {
+              sum += fte::load(f.affine_bias.data() + row);
+              const int b = utterance_[v], mels = f.sizes.mels;
+              const Floats factors = exp_of(-sum);
+              const std::ptrdiff_t frame = offset(t * s.batch + b, mels);
+              for (int i = 0; i < kTile && row + i < 2 * mels; i += 2) {
+                const int channel = (row + i) / 2;
+                const float found = (s.z[frame + channel] - sum[i + 1]) * factors[i];
+                s.mel[frame + channel] = s.last[offset(b, mels) + channel] = found;
+              }
+            });
   }
 
   void end_frame(const FlowBlock& s, int t) {
@@ -530,7 +531,8 @@ class Thread {
             for (int k = 0; k < first_taps; ++k) {
               const int from = centre + k - n.filter_reach;
               if (from < 0 || from >= symbols) continue;
-              sum += f.filter_weights[at((filter * 2 + channel) * first_taps + k)] * past[offset(channel, s.symbols) + from];
+              sum += f.filter_weights[at((filter * 2 + channel) * first_taps + k)] *
+                     past[offset(channel, s.symbols) + from];
             }
           }
         }
@@ -562,8 +564,12 @@ class Thread {
   }
 
   // softmax(log(weights + eps) + log(prior + eps)), without the logarithms; the products may be too small for floats.
+  // A prior of ones says nothing: an utterance that has none is the same beside one that has.
   static void follow_prior(const float* prior, int count, float* weights) {
     constexpr double kEpsilon = 1e-20;
+    int ones = 0;
+    while (ones < count && prior[ones] == 1.0F) ++ones;
+    if (ones == count) return;
     double total = 0.0;
     for (int i = 0; i < count; ++i) total += (weights[i] + kEpsilon) * (prior[i] + kEpsilon);
     for (int i = 0; i < count; ++i) {
@@ -668,8 +674,8 @@ template <int V>
 FTE_EVERYWHERE void gated_sums(const WnLayer& l, const Matrix& m, int tile, int first, const WnScratch& scratch,
                                Floats (&found)[V]) {
   if (!l.quantized) {
-    float_sums<Fp32, V>(reinterpret_cast<const float*>(m.tile(tile)), l.width, scratch.gated.data() + offset(first, l.width),
-                        l.width, found);
+    float_sums<Fp32, V>(reinterpret_cast<const float*>(m.tile(tile)), l.width,
+                        scratch.gated.data() + offset(first, l.width), l.width, found);
     return;
   }
   Ints sums[V];

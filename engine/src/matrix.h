@@ -26,17 +26,19 @@ FTE_EVERYWHERE int round_up(int value, int multiple) { return (value + multiple 
 struct Matrix {
   Numbers numbers = Numbers::fp32;
   int rows = 0;
-  int columns = 0;           // of a vector that it multiplies
-  int depth = 0;             // columns rounded up to 4
+  int columns = 0;  // of a vector that it multiplies
+  int depth = 0;    // columns rounded up to 4
   Buffer<std::uint8_t> values;
-  Buffer<float> scales;      // int8: (rows rounded up)
-  Buffer<std::int32_t> sums; // int8: of each row's weights
+  Buffer<float> scales;       // int8: (rows rounded up)
+  Buffer<std::int32_t> sums;  // int8: of each row's weights
 
   FTE_EVERYWHERE int tiles() const { return (rows + kTile - 1) / kTile; }
   FTE_EVERYWHERE std::size_t tile_bytes() const {
     return static_cast<std::size_t>(kTile) * static_cast<std::size_t>(depth) * size_of(numbers);
   }
-  FTE_EVERYWHERE const std::uint8_t* tile(int index) const { return values.data() + static_cast<std::size_t>(index) * tile_bytes(); }
+  FTE_EVERYWHERE const std::uint8_t* tile(int index) const {
+    return values.data() + static_cast<std::size_t>(index) * tile_bytes();
+  }
   std::size_t bytes() const { return values.size() + scales.size() * sizeof(float) + sums.size() * sizeof(float); }
 };
 

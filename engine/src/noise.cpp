@@ -41,9 +41,11 @@ void normals(std::uint64_t u, std::uint64_t v, float* first, float* second) {
 
 }  // namespace
 
-void normal_row(std::uint64_t seed, std::uint64_t request, NoiseStream stream, std::uint64_t row, int width, float* out) {
+void normal_row(std::uint64_t seed, std::uint64_t request, NoiseStream stream, std::uint64_t row, int width,
+                float* out) {
   for (int place = 0; place < width; place += 4) {
-    const Words words = philox({{static_cast<std::uint64_t>(place / 4), row, static_cast<std::uint64_t>(stream), 0}}, seed, request);
+    const Words words =
+        philox({{static_cast<std::uint64_t>(place / 4), row, static_cast<std::uint64_t>(stream), 0}}, seed, request);
     float found[4];
     normals(words.word[0], words.word[1], &found[0], &found[1]);
     normals(words.word[2], words.word[3], &found[2], &found[3]);

@@ -8,6 +8,7 @@ namespace fte {
 enum class NoiseStream : std::uint64_t { prior = 0, vocoder = 1 };
 
 // Row `row` of standard normal values (width).
-void normal_row(std::uint64_t seed, std::uint64_t request, NoiseStream stream, std::uint64_t row, int width, float* out);
+void normal_row(std::uint64_t seed, std::uint64_t request, NoiseStream stream, std::uint64_t row, int width,
+                float* out);
 
 }  // namespace fte

@@ -50,7 +50,8 @@ Stream::Stream(std::shared_ptr<Speaker> speaker, const std::int64_t* ids, std::s
   const StreamOptions& o = options_;
   need(count >= 1 && count <= at(kMostSymbols), std::to_string(count) + " ids were given: give 1 to 1000");
   for (std::int64_t id : ids_) {
-    need(id >= 0 && id < n.symbols, "an id is " + std::to_string(id) + ": this voice has 0 to " + std::to_string(n.symbols - 1));
+    need(id >= 0 && id < n.symbols,
+         "an id is " + std::to_string(id) + ": this voice has 0 to " + std::to_string(n.symbols - 1));
   }
   need(o.speaker >= 0 && o.speaker < n.speakers,
        "speaker is " + std::to_string(o.speaker) + ": this voice has 0 to " + std::to_string(n.speakers - 1));
@@ -108,7 +109,8 @@ void Stream::begin() {
     const bool from_the_end = is_backward(n.flows - 1);  // noise goes to frames in the order in which they are computed
     for (int t = 0; t < frames_; ++t) {
       float* row = residual_.data() + at(t) * at(n.mels);
-      normal_row(options_.seed, options_.request, NoiseStream::prior, at(from_the_end ? frames_ - 1 - t : t), n.mels, row);
+      normal_row(options_.seed, options_.request, NoiseStream::prior, at(from_the_end ? frames_ - 1 - t : t), n.mels,
+                 row);
       const float* mean = rows ? options_.style.data() + at(std::min(t, rows - 1)) * at(n.mels) : nullptr;
       for (int m = 0; m < n.mels; ++m) row[m] = options_.sigma * row[m] + (mean ? mean[m] : 0.0F);
     }
@@ -159,7 +161,8 @@ namespace {
 void reverse_rows(std::vector<float>& rows, int width) {
   const std::size_t w = at(width), count = rows.size() / w;
   for (std::size_t i = 0; i < count / 2; ++i) {
-    std::swap_ranges(rows.begin() + static_cast<std::ptrdiff_t>(i * w), rows.begin() + static_cast<std::ptrdiff_t>((i + 1) * w),
+    std::swap_ranges(rows.begin() + static_cast<std::ptrdiff_t>(i * w),
+                     rows.begin() + static_cast<std::ptrdiff_t>((i + 1) * w),
                      rows.begin() + static_cast<std::ptrdiff_t>((count - 1 - i) * w));
   }
 }
@@ -181,7 +184,8 @@ void Stream::run_early_flow(int k) {
     const std::vector<float> block = run_block(count, done, &attention, &gate);
     int used = 0;
     while (used < count && !over) {
-      const bool arrived = ends && options_.stop_with_attention && arrival.step(attention.data() + at(used) * ids_.size());
+      const bool arrived =
+          ends && options_.stop_with_attention && arrival.step(attention.data() + at(used) * ids_.size());
       over = arrived || (ends && n.gate && gate[at(used)] > options_.gate_threshold);
       ++used;
     }
@@ -218,14 +222,16 @@ bool Stream::decode_block() {
 // The samples of frames start to stop, computed with context on both sides.
 void Stream::vocode_chunk(int start, int stop) {
   const VocoderWeights& v = speaker_->voice.vocoder();
-  const int left = std::max(0, start - options_.overlap - (v.taps - 1)), right = std::min(decoded_, stop + options_.overlap);
+  const int left = std::max(0, start - options_.overlap - (v.taps - 1)),
+            right = std::min(decoded_, stop + options_.overlap);
   std::vector<float> noise(at(right - left) * at(v.hop())), audio(noise.size());
   for (int t = left; t < right; ++t) {
     float* row = noise.data() + at(t - left) * at(v.hop());
     normal_row(options_.seed, options_.request, NoiseStream::vocoder, at(t), v.hop(), row);
     for (int i = 0; i < v.hop(); ++i) row[i] *= options_.vocoder_sigma;
   }
-  vocode(v, speaker_->kernels, speaker_->team, mel_.data() + at(left) * at(v.mels), right - left, noise.data(), audio.data());
+  vocode(v, speaker_->kernels, speaker_->team, mel_.data() + at(left) * at(v.mels), right - left, noise.data(),
+         audio.data());
   samples_.assign(audio.begin() + static_cast<std::ptrdiff_t>(at(start - left) * at(v.hop())),
                   audio.begin() + static_cast<std::ptrdiff_t>(at(stop - left) * at(v.hop())));
 }

@@ -78,15 +78,15 @@ class Stream {
   std::atomic<bool> cancelled_{false};
 
   bool begun_ = false;
-  std::vector<float> memory_;             // (N, D)
-  std::vector<float> residual_;           // (T, M) in playing order: z, then what the flows made of it
-  int frames_ = 0;                        // T
-  std::vector<float> keys_, values_;      // of the flow that runs
+  std::vector<float> memory_;         // (N, D)
+  std::vector<float> residual_;       // (T, M) in playing order: z, then what the flows made of it
+  int frames_ = 0;                    // T
+  std::vector<float> keys_, values_;  // of the flow that runs
   std::unique_ptr<FlowRun> run_;
-  std::unique_ptr<Arrival> arrival_;      // of flow 0, where it is the only one
-  int decoded_ = 0;                       // frames of flow 0 that are done
-  std::vector<float> mel_;                // (decoded_, M)
-  int position_ = 0, size_ = 0;           // the next chunk's first frame, and how many it would have
+  std::unique_ptr<Arrival> arrival_;  // of flow 0, where it is the only one
+  int decoded_ = 0;                   // frames of flow 0 that are done
+  std::vector<float> mel_;            // (decoded_, M)
+  int position_ = 0, size_ = 0;       // the next chunk's first frame, and how many it would have
   std::vector<float> samples_;
 };
 

@@ -59,7 +59,7 @@ Tensor read_tensor(const Json& entry, const std::string& where, std::uint64_t da
 File::File(const std::string& path) : path_(path) {
   descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor_ < 0) throw bad_bundle("cannot open " + path + ": " + std::strerror(errno));
-  struct stat status {};
+  struct stat status{};
   if (fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     close(descriptor_);
     throw bad_bundle(path + " is not a regular file");
@@ -74,7 +74,8 @@ void File::read(std::uint64_t from, void* to, std::size_t count) const {
   while (count > 0) {
     const ssize_t got = pread(descriptor_, place, std::min<std::size_t>(count, 1 << 30), static_cast<off_t>(from));
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) throw bad_bundle("cannot read " + path_ + ": " + (got < 0 ? std::strerror(errno) : "it ends too early"));
+    if (got <= 0)
+      throw bad_bundle("cannot read " + path_ + ": " + (got < 0 ? std::strerror(errno) : "it ends too early"));
     place += got;
     from += static_cast<std::uint64_t>(got);
     count -= static_cast<std::size_t>(got);

@@ -14,9 +14,15 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 class Vocoding {
  public:
-  Vocoding(const VocoderWeights& v, const Kernels& kernels, Team& team, const float* mel, int frames, const float* noise,
-           float* audio)
-      : v_(v), kernels_(kernels), team_(team), frames_(frames), groups_(frames * v.phases), noise_(noise), audio_(audio),
+  Vocoding(const VocoderWeights& v, const Kernels& kernels, Team& team, const float* mel, int frames,
+           const float* noise, float* audio)
+      : v_(v),
+        kernels_(kernels),
+        team_(team),
+        frames_(frames),
+        groups_(frames * v.phases),
+        noise_(noise),
+        audio_(audio),
         scratch_(team.workers()) {
     const WnLayer& layer = v.flows[0].layers[0];
     width_ = layer.width;
@@ -116,8 +122,8 @@ class Vocoding {
       std::copy_n(flow.start_bias.data(), width_, x_[0].data() + at(reach_ + g) * at(width_));
       std::copy_n(flow.end_bias.data(), flow.channels, out_.data() + at(g) * at(v_.group));
     }
-    kernels_.multiply(flow.start, audio_ + at(first) * at(v_.group) + at(v_.group - flow.channels), v_.group, last - first,
-                      0, flow.start.tiles(), x_[0].data() + at(row) * at(width_), width_, true);
+    kernels_.multiply(flow.start, audio_ + at(first) * at(v_.group) + at(v_.group - flow.channels), v_.group,
+                      last - first, 0, flow.start.tiles(), x_[0].data() + at(row) * at(width_), width_, true);
     if (v_.quantized) {
       kernels_.quantize_rows(x_[0].data() + at(row) * at(width_), width_, last - first, width_,
                              bytes_[0].data() + at(row) * at(width_), width_, scales_[0].data() + row);

@@ -29,7 +29,8 @@ int size_at(const Json& sizes, const char* name, int most = kMostSize) {
 bool is_plain_name(const std::string& name) {
   if (name.empty() || name.size() > 128 || name[0] == '.') return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' ||
+           c == '-';
   });
 }
 
@@ -87,7 +88,8 @@ Matrix filled_matrix(const TensorFile& file, const std::string& name, int rows, 
 }
 
 // Columns first to first + width of an int8 or float tensor (rows, columns), filled up to `width`, in int8 where it is.
-Matrix part_of(const TensorFile& file, const std::string& name, int rows, int columns, int first, int count, int width) {
+Matrix part_of(const TensorFile& file, const std::string& name, int rows, int columns, int first, int count,
+               int width) {
   const Tensor& tensor = file.find(name, {rows, columns});
   if (tensor.type != "I8") {
     // floats: read whole, cut
@@ -201,7 +203,9 @@ void Voice::choose(const Json& manifest, const std::string& folder, const std::s
     throw bad_bundle(folder + " has no weights for the native engine: export the voice again");
   }
   const auto& files = engine->object();
-  const auto found = !precision.empty() ? files.find(precision) : files.count("int8") ? files.find("int8") : files.begin();
+  const auto found = !precision.empty()    ? files.find(precision)
+                     : files.count("int8") ? files.find("int8")
+                                           : files.begin();
   if (found == files.end()) throw bad_bundle(folder + " has no weights for the native engine in " + precision);
   precision_ = found->first;
   const std::string& name = found->second.text();
@@ -401,7 +405,8 @@ void Voice::read_layer(WnLayer& l, const std::string& key, int flow_channels, in
   } else {
     l.end = filled_matrix(file, key + ".end", flow_channels, 1, c, width);
   }
-  const Matrix* all[] = {&l.tanh[0], &l.sigmoid[0], &l.condition_tanh, &l.condition_sigmoid, l.last ? nullptr : &l.residual};
+  const Matrix* all[] = {&l.tanh[0], &l.sigmoid[0], &l.condition_tanh, &l.condition_sigmoid,
+                         l.last ? nullptr : &l.residual};
   for (const Matrix* m : all) {
     if (m && (m->numbers == Numbers::int8) != l.quantized) {
       throw bad_bundle(file.file().path() + ": " + key + " has int8 beside other numbers");

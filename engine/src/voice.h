@@ -14,8 +14,8 @@
 namespace fte {
 
 struct FlowtronSizes {
-  int speakers = 0, speaker_channels = 0, symbols = 0, text_channels = 0, flows = 0, mels = 0, attention = 0, hidden = 0,
-      layers = 0;
+  int speakers = 0, speaker_channels = 0, symbols = 0, text_channels = 0, flows = 0, mels = 0, attention = 0,
+      hidden = 0, layers = 0;
   bool gate = false, cumulative = false, dummy_speaker = false;
 };
 

@@ -1,5 +1,6 @@
 // The C API on a small voice: what it says, in every precision; streams at once; and everything that may come in wrong.
-#include "fte/fte.h"
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -11,10 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "check.h"
+#include "fte/fte.h"
 
 namespace {
 
@@ -63,7 +62,8 @@ std::vector<float> drain(fte_stream** stream) {
   const float* samples = nullptr;
   std::size_t count = 0;
   fte_status status;
-  while ((status = fte_stream_next(*stream, &samples, &count)) == FTE_OK) all.insert(all.end(), samples, samples + count);
+  while ((status = fte_stream_next(*stream, &samples, &count)) == FTE_OK)
+    all.insert(all.end(), samples, samples + count);
   CHECK(status == FTE_END);
   CHECK(fte_stream_next(*stream, &samples, &count) == FTE_END);
   CHECK(fte_stream_close(stream) == FTE_OK && !*stream);
@@ -107,7 +107,8 @@ void information_is_that_of_the_manifest() {
   fte_voice* voice = open_voice(nullptr);
   fte_voice_info info;
   CHECK(fte_voice_get_info(voice, &info) == FTE_OK);
-  CHECK(info.sample_rate == 22050 && info.hop == 16 && info.n_symbols == 12 && info.n_speakers == 2 && info.n_mels == 8);
+  CHECK(info.sample_rate == 22050 && info.hop == 16 && info.n_symbols == 12 && info.n_speakers == 2 &&
+        info.n_mels == 8);
   CHECK(fte_voice_close(&voice) == FTE_OK);
 }
 
@@ -294,16 +295,12 @@ void damaged_bundles_are_refused() {
   }
   const struct {
     const char *from, *to;
-  } kChanges[] = {{"\"n_mels\": 8", "\"n_mels\": 9"},
-                  {"\"n_hidden\": 12", "\"n_hidden\": 0"},
-                  {"\"n_hidden\": 12", "\"n_hidden\": -12"},
-                  {"\"n_hidden\": 12", "\"n_hidden\": 1e30"},
-                  {"\"n_hidden\": 12", "\"n_hidden\": 12.5"},
-                  {"\"n_layers\": 2", "\"n_layers\": 60"},
-                  {"\"version\": 1", "\"version\": 2"},
-                  {"\"fte-voice\"", "\"fte-noise\""},
-                  {"\"n_group\": 8", "\"n_group\": 3"},
-                  {"engine.int8.safetensors\"\n", "../engine.int8.safetensors\"\n"}};
+  } kChanges[] = {
+      {"\"n_mels\": 8", "\"n_mels\": 9"},         {"\"n_hidden\": 12", "\"n_hidden\": 0"},
+      {"\"n_hidden\": 12", "\"n_hidden\": -12"},  {"\"n_hidden\": 12", "\"n_hidden\": 1e30"},
+      {"\"n_hidden\": 12", "\"n_hidden\": 12.5"}, {"\"n_layers\": 2", "\"n_layers\": 60"},
+      {"\"version\": 1", "\"version\": 2"},       {"\"fte-voice\"", "\"fte-noise\""},
+      {"\"n_group\": 8", "\"n_group\": 3"},       {"engine.int8.safetensors\"\n", "../engine.int8.safetensors\"\n"}};
   for (const auto& change : kChanges) {
     std::string changed = manifest;
     const std::size_t place = changed.rfind(change.from);

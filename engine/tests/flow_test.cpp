@@ -16,7 +16,9 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 constexpr int kMels = 6, kMemory = 20, kFilters = 4;
 
 reference::Flow random_flow(std::mt19937& g, int hidden, int attention, int layers, bool cumulative, bool gate) {
-  const auto draw = [&](int rows, int columns, float scale) { return reference::random_weights(g, rows, columns, scale); };
+  const auto draw = [&](int rows, int columns, float scale) {
+    return reference::random_weights(g, rows, columns, scale);
+  };
   reference::Flow f{};
   f.mels = kMels;
   f.attention = attention;
@@ -157,8 +159,8 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {"plain", 24, 40, 2, false, false, false, false},   {"gate", 16, 16, 1, false, true, false, false},
-    {"prior", 20, 24, 2, false, true, true, false},     {"imposed", 24, 17, 3, false, false, false, true},
+    {"plain", 24, 40, 2, false, false, false, false},     {"gate", 16, 16, 1, false, true, false, false},
+    {"prior", 20, 24, 2, false, true, true, false},       {"imposed", 24, 17, 3, false, false, false, true},
     {"cumulative", 24, 40, 2, true, false, false, false}, {"all", 28, 33, 2, true, true, true, true},
 };
 
@@ -183,7 +185,8 @@ std::vector<reference::Decoded> decode(const fte::FlowWeights& weights, const st
         keys[(at(b * symbols) + n) * at(attention) + at(a)] = static_cast<float>(u.keys[n][at(a)]);
         values[(at(b * symbols) + n) * at(attention) + at(a)] = static_cast<float>(u.values[n][at(a)]);
       }
-      for (int d = 0; d < kMemory; ++d) memory[(at(b * symbols) + n) * kMemory + at(d)] = static_cast<float>(u.memory[n][at(d)]);
+      for (int d = 0; d < kMemory; ++d)
+        memory[(at(b * symbols) + n) * kMemory + at(d)] = static_cast<float>(u.memory[n][at(d)]);
     }
     texts.push_back(static_cast<int>(u.values.size()));
     lengths.push_back(static_cast<int>(u.z.size()));
@@ -216,7 +219,8 @@ std::vector<reference::Decoded> decode(const fte::FlowWeights& weights, const st
       for (int b = 0; b < batch; ++b) {
         const reference::Utterance& u = asked[at(b)];
         if (start + t >= static_cast<int>(u.z.size())) continue;
-        for (int m = 0; m < kMels; ++m) z[at((t * batch + b) * kMels + m)] = static_cast<float>(u.z[at(start + t)][at(m)]);
+        for (int m = 0; m < kMels; ++m)
+          z[at((t * batch + b) * kMels + m)] = static_cast<float>(u.z[at(start + t)][at(m)]);
         for (std::size_t n = 0; n < u.values.size(); ++n) {
           const std::size_t place = at((t * batch + b) * symbols) + n;
           if (!u.prior.empty()) priors[place] = static_cast<float>(u.prior[at(start + t)][n]);

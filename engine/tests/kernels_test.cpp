@@ -1,4 +1,5 @@
-// Each product beside its plain reference, at sizes that fill tiles and sizes that do not, for all instructions at hand.
+// Each product beside its plain reference, at sizes that fill tiles and sizes that do not, for all instructions at
+// hand.
 #include "kernels.h"
 
 #include <algorithm>
@@ -28,7 +29,8 @@ std::uint16_t bf16_of(float value) {
 // Exact for numbers that an fp16 can hold.
 std::uint16_t fp16_of(float value) {
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
-    if (fte::float_of(fte::Numbers::fp16, static_cast<std::uint16_t>(bits)) == value) return static_cast<std::uint16_t>(bits);
+    if (fte::float_of(fte::Numbers::fp16, static_cast<std::uint16_t>(bits)) == value)
+      return static_cast<std::uint16_t>(bits);
   }
   return 0x7e00;
 }
@@ -65,7 +67,8 @@ void products_are_those_of_the_reference(fte::Instructions instructions) {
       const struct {
         fte::Numbers numbers;
         const void* weights;
-      } kKinds[] = {{fte::Numbers::fp32, w.values.data()}, {fte::Numbers::fp16, fp16.data()}, {fte::Numbers::bf16, bf16.data()}};
+      } kKinds[] = {
+          {fte::Numbers::fp32, w.values.data()}, {fte::Numbers::fp16, fp16.data()}, {fte::Numbers::bf16, bf16.data()}};
       for (const auto& kind : kKinds) {
         const fte::Matrix m = fte::pack(kind.numbers, kind.weights, rows, columns);
         const int stride = m.tiles() * fte::kTile;

@@ -30,7 +30,8 @@ inline Weights random_weights(std::mt19937& generator, int rows, int columns, fl
 inline Values product(const Weights& w, const Values& x) {
   Values out(static_cast<std::size_t>(w.rows), 0.0);
   for (int row = 0; row < w.rows; ++row) {
-    for (int k = 0; k < w.columns; ++k) out[static_cast<std::size_t>(row)] += w.at(row, k) * x[static_cast<std::size_t>(k)];
+    for (int k = 0; k < w.columns; ++k)
+      out[static_cast<std::size_t>(row)] += w.at(row, k) * x[static_cast<std::size_t>(k)];
   }
   return out;
 }
@@ -41,13 +42,13 @@ inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 struct Flow {
   int mels, attention, hidden, layers, memory, filters, filter_reach, memory_reach;
   bool has_gate;
-  Weights lstm_mel, lstm_recurrent, lstm_bias;      // (4H, M), (4H, H), (1, 4H)
-  std::vector<Weights> inputs, recurrent, bias;     // of each decoder layer: (4H, H + A) or (4H, H), (4H, H), (1, 4H)
-  Weights query, energy;                            // (A, H), (1, A)
+  Weights lstm_mel, lstm_recurrent, lstm_bias;   // (4H, M), (4H, H), (1, 4H)
+  std::vector<Weights> inputs, recurrent, bias;  // of each decoder layer: (4H, H + A) or (4H, H), (4H, H), (1, 4H)
+  Weights query, energy;                         // (A, H), (1, A)
   Weights dense[2], dense_bias[2], affine, affine_bias;  // (H, H), (1, H), (2M, H), (1, 2M): log_s first
-  Weights gate;                                     // (1, H + A + 1), its bias last
-  Weights key;                                      // (A, D), with cumulative attention
-  Weights filter, filter_bias, out, out_bias;       // (filters, 2 * taps), (1, filters), (D, filters * taps), (1, D)
+  Weights gate;                                          // (1, H + A + 1), its bias last
+  Weights key;                                           // (A, D), with cumulative attention
+  Weights filter, filter_bias, out, out_bias;  // (filters, 2 * taps), (1, filters), (D, filters * taps), (1, D)
 };
 
 // What one utterance is decoded from and what it gives, a row a frame.
@@ -69,7 +70,8 @@ inline void cell(const Values& sums, Values& c, Values& h) {
   }
 }
 
-inline Values lstm_sums(const Weights& input, const Values& x, const Weights& recurrent, const Values& h, const Weights& bias) {
+inline Values lstm_sums(const Weights& input, const Values& x, const Weights& recurrent, const Values& h,
+                        const Weights& bias) {
   Values sums = product(input, x);
   const Values more = product(recurrent, h);
   for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i] + bias.at(0, static_cast<int>(i));
@@ -83,8 +85,10 @@ inline void normalise(Values& weights) {
 }
 
 // Keys under cumulative attention: those of the memory times sigmoid(convolutions over past alignment).
-inline std::vector<Values> conditioned_keys(const Flow& f, const Utterance& u, const Values& total, const Values& last) {
-  const int symbols = static_cast<int>(u.values.size()), taps = 2 * f.filter_reach + 1, out_taps = 2 * f.memory_reach + 1;
+inline std::vector<Values> conditioned_keys(const Flow& f, const Utterance& u, const Values& total,
+                                            const Values& last) {
+  const int symbols = static_cast<int>(u.values.size()), taps = 2 * f.filter_reach + 1,
+            out_taps = 2 * f.memory_reach + 1;
   std::vector<Values> hidden(u.values.size(), Values(static_cast<std::size_t>(f.filters)));
   for (int n = 0; n < symbols; ++n) {
     for (int filter = 0; filter < f.filters; ++filter) {
@@ -107,7 +111,8 @@ inline std::vector<Values> conditioned_keys(const Flow& f, const Utterance& u, c
         for (int k = 0; k < out_taps; ++k) {
           const int from = n + k - f.memory_reach;
           if (from < 0 || from >= symbols) continue;
-          sum += f.out.at(d, filter * out_taps + k) * hidden[static_cast<std::size_t>(from)][static_cast<std::size_t>(filter)];
+          sum += f.out.at(d, filter * out_taps + k) *
+                 hidden[static_cast<std::size_t>(from)][static_cast<std::size_t>(filter)];
         }
       }
       gated[static_cast<std::size_t>(d)] *= sigmoid(sum);
@@ -118,7 +123,8 @@ inline std::vector<Values> conditioned_keys(const Flow& f, const Utterance& u, c
 }
 
 inline Decoded decode(const Flow& f, const Utterance& u) {
-  const std::size_t symbols = u.values.size(), h = static_cast<std::size_t>(f.hidden), mels = static_cast<std::size_t>(f.mels);
+  const std::size_t symbols = u.values.size(), h = static_cast<std::size_t>(f.hidden),
+                    mels = static_cast<std::size_t>(f.mels);
   Values mel(mels), h0(h), c0(h), total(symbols), last(symbols);
   std::vector<Values> hidden(static_cast<std::size_t>(f.layers), Values(h)), cells = hidden;
   Decoded found;
@@ -129,7 +135,8 @@ inline Decoded decode(const Flow& f, const Utterance& u) {
     Values weights(symbols);
     for (std::size_t n = 0; n < symbols; ++n) {
       double score = 0.0;
-      for (std::size_t a = 0; a < query.size(); ++a) score += f.energy.at(0, static_cast<int>(a)) * std::tanh(query[a] + keys[n][a]);
+      for (std::size_t a = 0; a < query.size(); ++a)
+        score += f.energy.at(0, static_cast<int>(a)) * std::tanh(query[a] + keys[n][a]);
       weights[n] = std::exp(score / u.temperature);
     }
     normalise(weights);
@@ -165,7 +172,8 @@ inline Decoded decode(const Flow& f, const Utterance& u) {
     const Values affine = product(f.affine, x);
     for (std::size_t m = 0; m < mels; ++m) {
       const int log_s = static_cast<int>(m), b = f.mels + log_s;
-      mel[m] = (u.z[t][m] - affine[mels + m] - f.affine_bias.at(0, b)) / std::exp(affine[m] + f.affine_bias.at(0, log_s));
+      mel[m] =
+          (u.z[t][m] - affine[mels + m] - f.affine_bias.at(0, b)) / std::exp(affine[m] + f.affine_bias.at(0, log_s));
     }
     found.mel.push_back(mel);
     found.attention.push_back(weights);

@@ -18,7 +18,9 @@ struct Layer {  // as torch has it, but taps after each other and skip folded in
 };
 
 Layer random_layer(std::mt19937& g, int channels, int conditions, int dilation) {
-  const auto draw = [&](int rows, int columns, float scale) { return reference::random_weights(g, rows, columns, scale); };
+  const auto draw = [&](int rows, int columns, float scale) {
+    return reference::random_weights(g, rows, columns, scale);
+  };
   Layer l{channels, conditions, 3, dilation, 6, 4, {}, {}, {}, {}, {}, {}, {}, {}};
   l.tanh = draw(channels, 3 * channels, 0.2F);
   l.sigmoid = draw(channels, 3 * channels, 0.2F);
@@ -32,8 +34,9 @@ Layer random_layer(std::mt19937& g, int channels, int conditions, int dilation) 
 }
 
 // x (G, C) and condition (G, conditions) -> the next x and what is added to WN's output (G, E).
-void reference_layer(const Layer& l, const std::vector<reference::Values>& x, const std::vector<reference::Values>& condition,
-                     std::vector<reference::Values>* next, std::vector<reference::Values>* out) {
+void reference_layer(const Layer& l, const std::vector<reference::Values>& x,
+                     const std::vector<reference::Values>& condition, std::vector<reference::Values>* next,
+                     std::vector<reference::Values>* out) {
   const int groups = static_cast<int>(x.size());
   for (int g = 0; g < groups; ++g) {
     reference::Values window;
@@ -61,7 +64,8 @@ fte::Matrix packed(const reference::Weights& w, int first, int count, int width,
   for (int row = 0; row < w.rows; ++row) {
     for (int k = 0; k < count; ++k) values[at(row * width + k)] = static_cast<float>(w.at(row, first + k));
   }
-  return int8 ? fte::pack_quantized(values.data(), w.rows, width) : fte::pack(fte::Numbers::fp32, values.data(), w.rows, width);
+  return int8 ? fte::pack_quantized(values.data(), w.rows, width)
+              : fte::pack(fte::Numbers::fp32, values.data(), w.rows, width);
 }
 
 fte::WnLayer engine_layer(const Layer& l, bool int8) {
@@ -89,7 +93,8 @@ fte::WnLayer engine_layer(const Layer& l, bool int8) {
       std::vector<float> scales;
       for (int row = 0; row < l.channels; ++row) {
         float most = 0.0F;
-        for (int k = 0; k < 3 * l.channels; ++k) most = std::fmax(most, std::fabs(static_cast<float>(halves[at(half)].at(row, k))));
+        for (int k = 0; k < 3 * l.channels; ++k)
+          most = std::fmax(most, std::fabs(static_cast<float>(halves[at(half)].at(row, k))));
         scales.push_back(most / 127.0F);
         for (int k = 0; k < l.channels; ++k) {
           cut[at(row * width + k)] =
@@ -150,11 +155,13 @@ void check(fte::Instructions instructions, int channels, int conditions, int dil
   const fte::Kernels& kernels = fte::kernels_for(instructions);
   const Layer layer = random_layer(g, channels, conditions, dilation);
   const fte::WnLayer engine = engine_layer(layer, int8);
-  const int width = engine.width, reach = dilation + 2, rows = groups + 2 * reach, byte_width = fte::round_up(conditions, 16);
+  const int width = engine.width, reach = dilation + 2, rows = groups + 2 * reach,
+            byte_width = fte::round_up(conditions, 16);
   std::vector<reference::Values> x, condition;
   std::vector<float> flat(at(rows * width)), conditioning, next(flat.size()), out(at(groups * 8));
   for (int i = 0; i < groups; ++i) {
-    const reference::Weights row = reference::random_weights(g, 1, channels, 1.0F), more = reference::random_weights(g, 1, conditions, 2.0F);
+    const reference::Weights row = reference::random_weights(g, 1, channels, 1.0F),
+                             more = reference::random_weights(g, 1, conditions, 2.0F);
     x.emplace_back(row.values.begin(), row.values.end());
     condition.emplace_back(more.values.begin(), more.values.end());
     std::copy(row.values.begin(), row.values.end(), flat.begin() + (reach + i) * width);
@@ -163,10 +170,13 @@ void check(fte::Instructions instructions, int channels, int conditions, int dil
   std::vector<reference::Values> expected_next, expected_out;
   reference_layer(layer, x, condition, &expected_next, &expected_out);
 
-  std::vector<std::uint8_t> bytes(flat.size(), 128), next_bytes(flat.size(), 128), condition_bytes(at(groups * byte_width));
+  std::vector<std::uint8_t> bytes(flat.size(), 128), next_bytes(flat.size(), 128),
+      condition_bytes(at(groups * byte_width));
   std::vector<float> scales(at(rows)), next_scales(at(rows)), condition_scales(at(groups));
-  kernels.quantize_rows(flat.data() + reach * width, width, groups, width, bytes.data() + reach * width, width, scales.data() + reach);
-  kernels.quantize_rows(conditioning.data(), conditions, groups, conditions, condition_bytes.data(), byte_width, condition_scales.data());
+  kernels.quantize_rows(flat.data() + reach * width, width, groups, width, bytes.data() + reach * width, width,
+                        scales.data() + reach);
+  kernels.quantize_rows(conditioning.data(), conditions, groups, conditions, condition_bytes.data(), byte_width,
+                        condition_scales.data());
   fte::WnScratch scratch;
   scratch.gated = fte::Buffer<float>(at(fte::kGroupTile * width));
   scratch.bytes = fte::Buffer<std::uint8_t>(at(fte::kGroupTile * width));

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from fte.backends import OnnxRuntimeBackend
 from fte.backends.base import Graph, GraphFiles, Usage
 from fte_export.graphs.builder import NARROW
 

@@ -61,17 +61,17 @@ def _encoder(arrays: Arrays) -> Iterator[tuple[str, Array]]:
     yield "encoder.speaker_embedding", arrays["speaker_embedding.weight"]
     i = 0
     while f"encoder.convolutions.{i}.0.weight" in arrays:
-        key, of = f"encoder.convolutions.{i}", f"encoder.convolutions.{i}"
-        yield f"{key}.weight", _taps_first(arrays[f"{of}.0.weight"])
-        yield f"{key}.bias", arrays[f"{of}.0.bias"]
-        yield f"{key}.gain", arrays[f"{of}.1.weight"]
-        yield f"{key}.shift", arrays[f"{of}.1.bias"]
+        key = f"encoder.convolutions.{i}"
+        yield f"{key}.weight", _taps_first(arrays[f"{key}.0.weight"])
+        yield f"{key}.bias", arrays[f"{key}.0.bias"]
+        yield f"{key}.gain", arrays[f"{key}.1.weight"]
+        yield f"{key}.shift", arrays[f"{key}.1.bias"]
         i += 1
     for key, suffix in (("forward", ""), ("backward", "_reverse")):
         yield f"encoder.lstm.{key}.input", arrays[f"encoder.lstm.weight_ih_l0{suffix}"]
         yield f"encoder.lstm.{key}.recurrent", arrays[f"encoder.lstm.weight_hh_l0{suffix}"]
-        biases = (arrays[f"encoder.lstm.bias_{side}_l0{suffix}"] for side in ("ih", "hh"))
-        yield f"encoder.lstm.{key}.bias", sum(biases, np.float32(0))
+        of_input, of_hidden = (arrays[f"encoder.lstm.bias_{side}_l0{suffix}"] for side in ("ih", "hh"))
+        yield f"encoder.lstm.{key}.bias", of_input + of_hidden
 
 
 def _taps_first(weight: NDArray[np.float32]) -> NDArray[np.float32]:

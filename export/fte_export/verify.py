@@ -58,7 +58,7 @@ Load = Callable[[str, Precision], Graph]
 """(role, precision) -> its graph."""
 
 
-def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend: Backend) -> Iterator[Parity]:
+def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend: OnnxRuntimeBackend) -> Iterator[Parity]:
     """Compare each graph in ``folder`` with torch on seeded inputs, batched and padded; yield one line an output.
 
     Graphs in fp16 and bf16 are emulated (`fte_export.emulate`), so that this needs no machine that computes in them.

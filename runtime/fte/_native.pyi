@@ -33,4 +33,3 @@ class Flow:
         attention: Array,
         gate: Array | None,
     ) -> None: ...
-

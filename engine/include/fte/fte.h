@@ -1,9 +1,9 @@
 /* libfte: Flowtron and WaveGlow for products that embed speech. Symbol ids go in, samples come out.
  *
- * A voice is opened once from a voice bundle (`fte export` writes it) and speaks any number of streams at once. A stream
- * is pulled: each call of fte_stream_next computes and gives out the next samples, the first of them long before the
- * utterance is done. What a stream says depends on its own options alone, never on other streams, and equals what the
- * Python runtime says with the backend "native" for the same ids, seed and options, up to its post-processing.
+ * A voice is opened once from a voice bundle (`fte export` writes it) and speaks any number of streams at once. A
+ * stream is pulled: each call of fte_stream_next computes and gives out the next samples, the first of them long before
+ * the utterance is done. What a stream says depends on its own options alone, never on other streams, and equals what
+ * the Python runtime says with the backend "native" for the same ids, seed and options, up to its post-processing.
  *
  * Threads: a voice may be used from any number of threads. A stream belongs to one thread at a time, but for
  * fte_stream_cancel, which any thread may call. Nothing is global but the text of the last error, one for each thread.
@@ -34,7 +34,7 @@ typedef enum fte_status {
   FTE_INVALID_ARGUMENT = 3, /* a null pointer, a closed handle, or a value outside its range */
   FTE_BAD_BUNDLE = 4,       /* the bundle is missing, damaged, or lacks what was asked for */
   FTE_OUT_OF_MEMORY = 5,
-  FTE_INTERNAL = 6          /* a fault of the library: please report it */
+  FTE_INTERNAL = 6 /* a fault of the library: please report it */
 } fte_status;
 
 /* What went wrong in the last call of this thread that did not return FTE_OK or FTE_END, in a sentence. Never null;
@@ -58,7 +58,7 @@ typedef struct fte_voice_info {
   int32_t hop;         /* samples in a mel frame */
   int32_t n_symbols;   /* ids are 0 to n_symbols - 1 */
   int32_t n_speakers;
-  int32_t n_mels;      /* channels of z */
+  int32_t n_mels; /* channels of z */
 } fte_voice_info;
 
 FTE_API void fte_voice_options_init(fte_voice_options* options);
@@ -74,30 +74,30 @@ FTE_API fte_status fte_voice_close(fte_voice** voice);
 /* --- streams --- */
 
 typedef struct fte_stream_options {
-  uint32_t struct_size;   /* set by fte_stream_options_init */
-  int32_t speaker;        /* id */
-  uint64_t seed;          /* of the noise, below 2^63 */
-  uint64_t request;       /* tells apart the noise of requests that share a seed, below 2^63 */
-  float sigma;            /* standard deviation of z, 0 to 10; 0.5 by default */
-  float vocoder_sigma;    /* of the vocoder's noise, 0 to 10; 0.8 by default */
-  float gate_threshold;   /* the utterance ends at the first frame whose gate exceeds it; 0.5 by default */
-  float temperature;      /* divides the attention's scores, above 0; 1 by default */
+  uint32_t struct_size;        /* set by fte_stream_options_init */
+  int32_t speaker;             /* id */
+  uint64_t seed;               /* of the noise, below 2^63 */
+  uint64_t request;            /* tells apart the noise of requests that share a seed, below 2^63 */
+  float sigma;                 /* standard deviation of z, 0 to 10; 0.5 by default */
+  float vocoder_sigma;         /* of the vocoder's noise, 0 to 10; 0.8 by default */
+  float gate_threshold;        /* the utterance ends at the first frame whose gate exceeds it; 0.5 by default */
+  float temperature;           /* divides the attention's scores, above 0; 1 by default */
   int32_t stop_with_attention; /* whether it also ends when the text has been read; 1 by default */
-  int32_t max_frames;     /* ceiling, 1 to 10000; 0 for 100 + 12 a symbol */
-  const float* style;     /* mean of z, (style_frames, n_mels), or null for zeros; copied */
-  int32_t style_frames;   /* 1: the same mean in every frame; more: row i for frame i, the last one for those after */
-  const float* z;         /* z itself in place of style and sigma, (z_frames, n_mels), or null; copied */
-  int32_t z_frames;       /* which is then the ceiling */
-  int32_t first_chunk;    /* mel frames of the first chunk, the next ones double up to `chunk`; 24 by default */
-  int32_t chunk;          /* 237 by default */
-  int32_t overlap;        /* mel frames of context on each side of a chunk; 8 by default */
+  int32_t max_frames;          /* ceiling, 1 to 10000; 0 for 100 + 12 a symbol */
+  const float* style;          /* mean of z, (style_frames, n_mels), or null for zeros; copied */
+  int32_t style_frames; /* 1: the same mean in every frame; more: row i for frame i, the last one for those after */
+  const float* z;       /* z itself in place of style and sigma, (z_frames, n_mels), or null; copied */
+  int32_t z_frames;     /* which is then the ceiling */
+  int32_t first_chunk;  /* mel frames of the first chunk, the next ones double up to `chunk`; 24 by default */
+  int32_t chunk;        /* 237 by default */
+  int32_t overlap;      /* mel frames of context on each side of a chunk; 8 by default */
 } fte_stream_options;
 
 FTE_API void fte_stream_options_init(fte_stream_options* options);
 
 /* Begin to speak `count` (1 to 1000) symbol ids; options may be null. Nothing is computed yet. */
-FTE_API fte_status fte_stream_start(fte_voice* voice, const int64_t* ids, size_t count, const fte_stream_options* options,
-                                    fte_stream** stream);
+FTE_API fte_status fte_stream_start(fte_voice* voice, const int64_t* ids, size_t count,
+                                    const fte_stream_options* options, fte_stream** stream);
 
 /* Compute the next samples (from -1 to 1, mono; loud ones may lie outside). FTE_OK: *samples points to *count of them,
  * valid until the next call for this stream. FTE_END: there are no more. */

@@ -10,8 +10,8 @@ from fte.errors import BackendError
 __all__ = ["BACKENDS", "Backend", "Graph", "OnnxRuntimeBackend", "open_backend"]
 
 BACKENDS = ("auto", "native", "onnxruntime", "onnxruntime-graphs", "onnxruntime-tensorrt", "tensorrt")
-"""native is the engine in C++; ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its TensorRT provider; tensorrt runs
-the engines of `fte build`."""
+"""native is the engine in C++; ONNX Runtime by itself, with blocks of frames captured as CUDA graphs, and with its
+TensorRT provider; tensorrt runs the engines of `fte build`."""
 
 
 def open_backend(
@@ -33,7 +33,9 @@ def open_backend(
         raise BackendError("trust_engines is for engines: choose backend 'tensorrt' with it")
     if name == "native":
         if device == "cuda":
-            raise BackendError("the native engine runs on the CPU here: leave device 'cuda' out, or choose another backend")
+            raise BackendError(
+                "the native engine runs on the CPU here: leave device 'cuda' out, or choose another backend"
+            )
         from fte.backends.native import NativeBackend
 
         return NativeBackend(threads)

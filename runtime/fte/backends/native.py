@@ -82,7 +82,7 @@ class NativeBackend:
 
 
 class _Encoder:
-    """text_ids, text_lengths, speaker_ids -> memory (B, N, D) and, of each flow, keys (B, A, N) and values (B, N, A)."""
+    """text_ids, text_lengths, speaker_ids -> memory (B, N, D); of each flow keys (B, A, N) and values (B, N, A)."""
 
     def __init__(self, engine: "_native.Engine", sizes: FlowtronSizes) -> None:
         self._engine, self._sizes = engine, sizes
@@ -142,9 +142,7 @@ class _Flow:
         parts = range(0, len(inputs["values"]), self._library.most_batch)
         return _FlowLoop([self._part(slice(i, i + self._library.most_batch), frames, inputs, timed) for i in parts])
 
-    def _part(
-        self, rows: slice, frames: int, inputs: Mapping[str, Array], timed: Mapping[str, Array]
-    ) -> "_PartOfLoop":
+    def _part(self, rows: slice, frames: int, inputs: Mapping[str, Array], timed: Mapping[str, Array]) -> "_PartOfLoop":
         """A loop over some utterances, as many as the engine decodes at once at most."""
 
         def given(name: str, kind: type = np.float32) -> Array | None:

@@ -32,8 +32,8 @@ class OnnxRuntimeBackend(GraphFiles):
 
     device: "cpu", "cuda" (an error where ONNX Runtime has no usable CUDA provider), or "auto" (cuda where its provider
     computes a tiny graph, else cpu; `description` says which). threads: of one operator; None takes every core the
-    process may use. block_frames: see `GraphFiles`; by default `BLOCK_FRAMES` on a GPU and single frames on a CPU, where
-    they are as fast. On a GPU, cuda_graphs captures the blocks of frames as CUDA graphs, and tensorrt lets ONNX
+    process may use. block_frames: see `GraphFiles`; by default `BLOCK_FRAMES` on a GPU and single frames on a CPU,
+    where they are as fast. On a GPU, cuda_graphs captures the blocks of frames as CUDA graphs, and tensorrt lets ONNX
     Runtime's TensorRT provider take what it can; its engines are kept in the cache.
     Raises BackendError.
     """
