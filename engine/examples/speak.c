@@ -2,7 +2,7 @@
  *
  *   speak VOICE OUT.wav ID [ID ...]
  *
- * `fte text "Hello." --ids` prints the ids of a text. */
+ * `fte text --json "Hello."` has the ids of a text. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fte.backends.base import Array, Backend, Graph
+from fte.backends import OnnxRuntimeBackend
+from fte.backends.base import Array, Graph
 from fte.bundle import FlowtronSizes
 from fte_export.emulate import EmulatingBackend
 from fte_export.flowtron import FlowState, Flowtron
@@ -58,7 +59,9 @@ Load = Callable[[str, Precision], Graph]
 """(role, precision) -> its graph."""
 
 
-def verify(voice: Voice, precisions: Sequence[Precision], folder: Path, backend: OnnxRuntimeBackend) -> Iterator[Parity]:
+def verify(
+    voice: Voice, precisions: Sequence[Precision], folder: Path, backend: OnnxRuntimeBackend
+) -> Iterator[Parity]:
     """Compare each graph in ``folder`` with torch on seeded inputs, batched and padded; yield one line an output.
 
     Graphs in fp16 and bf16 are emulated (`fte_export.emulate`), so that this needs no machine that computes in them.
