@@ -66,5 +66,6 @@ def test_a_bench_of_all_sets_pytorch_beside(run, gpu_voice):  # noqa: F811
     options = ["--batch", "1", "--frames", "8", "--sentence-frames", "4", "--repeats", "1", "--precision", "fp32"]
     done = run("bench", "--voice", gpu_voice, "--device", "cpu", "--backend", "all", *options)
     rows = json.loads(done.out.strip().splitlines()[-1])["backends"]
-    assert ["PyTorch" in row["backend"] for row in rows] == [False, True]
-    assert rows[1]["batches"][0]["ceiling_fraction"] is not None
+    first = [row["backend"].split()[0] for row in rows]
+    assert first in (["native", "ONNX", "PyTorch"], ["ONNX", "PyTorch"])  # the engine is not built everywhere
+    assert rows[-1]["batches"][0]["ceiling_fraction"] is not None

@@ -202,7 +202,7 @@ class TestLibrary:
 
 class TestOpening:
     def test_an_unknown_backend(self, bundle):
-        with pytest.raises(BackendError, match="backend 'tpu' is unknown: choose one of auto, onnxruntime"):
+        with pytest.raises(BackendError, match="backend 'tpu' is unknown: choose one of auto, native"):
             open_backend(bundle, "tpu")
 
     def test_engines_do_not_run_on_a_cpu(self, bundle):

@@ -52,7 +52,7 @@ def on_gpu(path, tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("name", BACKENDS[1:])
+@pytest.mark.parametrize("name", [name for name in BACKENDS[1:] if name != "native"])
 class TestOnTheGpu:
     @pytest.mark.parametrize("kind", ["plain", "gates", "guided"])
     def test_decoding(self, name, precision, kind, on_gpu, reference):

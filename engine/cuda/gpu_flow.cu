@@ -1,5 +1,3 @@
-#include "gpu_flow.h"
-
 #include <cuda_fp16.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 
 #include "elementary.h"
 #include "flow_step.h"
+#include "gpu_flow.h"
 #include "layout.h"
 #include "memory.h"
 
@@ -16,9 +15,9 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
-constexpr int kTogether = 2;         // rows that a warp computes at once, so that activations are read once for both
+constexpr int kTogether = 2;  // rows that a warp computes at once, so that activations are read once for both
 constexpr float kDigitLevels = 32767.0F;
-constexpr int kDigitZero = 128;      // of the high byte: together they count from 32768
+constexpr int kDigitZero = 128;  // of the high byte: together they count from 32768
 constexpr int kMostSlots = 3 * kMostLayers + 8;
 
 struct GpuMatrix {
@@ -27,7 +26,7 @@ struct GpuMatrix {
   const std::int32_t* sums = nullptr;    // int8
   Numbers numbers = Numbers::fp32;
   int rows = 0, columns = 0, stride = 0;
-  int slot = -1;                         // int8: which of the matrices that shared memory may hold
+  int slot = -1;  // int8: which of the matrices that shared memory may hold
 };
 
 struct GpuWeights {
@@ -41,10 +40,10 @@ struct GpuWeights {
   const float *energy = nullptr, *affine_bias = nullptr, *gate = nullptr;
   const float *filter_weights = nullptr, *filter_bias = nullptr, *memory_weights = nullptr, *memory_bias = nullptr;
   bool resident = false;
-  int widest = 0;                        // numbers of a vector in shared memory
-  const GpuMatrix* slots = nullptr;      // the int8 matrices, by slot
+  int widest = 0;                    // numbers of a vector in shared memory
+  const GpuMatrix* slots = nullptr;  // the int8 matrices, by slot
   int slot_count = 0;
-  const int* slot_units = nullptr;       // rows that belong together: 4 in an LSTM, else 1
+  const int* slot_units = nullptr;  // rows that belong together: 4 in an LSTM, else 1
 };
 
 // What other blocks have written is read past the first-level cache, which may hold what was there before.
@@ -82,16 +81,16 @@ __device__ int dot_four(unsigned bytes, int weights, int sum) {
 struct BlockMemory {
   int utterance[kMostBatch];
   int speaking;
-  float scale[kMostBatch];    // of the vectors in digits
-  int offset[kMostSlots];     // of resident weights
-  float filtered[8 * 64];     // cumulative attention's hidden layer around a symbol
+  float scale[kMostBatch];  // of the vectors in digits
+  int offset[kMostSlots];   // of resident weights
+  float filtered[8 * 64];   // cumulative attention's hidden layer around a symbol
 };
 
 // A block of threads as a worker of flow_step.h. All its functions are called by all threads together.
 class Block {
  public:
-  __device__ Block(const GpuWeights& weights, unsigned* arrived, BlockMemory& memory, float* vectors, std::uint8_t* digits,
-                   std::uint8_t* resident)
+  __device__ Block(const GpuWeights& weights, unsigned* arrived, BlockMemory& memory, float* vectors,
+                   std::uint8_t* digits, std::uint8_t* resident)
       : f_(weights), arrived_(arrived), memory_(memory), vectors_(vectors), digits_(digits), resident_(resident) {
     if (f_.resident) keep_weights();
   }
@@ -176,7 +175,8 @@ class Block {
               for (int k = 0; k < taps; ++k) {
                 const int from = centre + k - n.filter_reach;
                 if (from < 0 || from >= symbols) continue;
-                sum += f.filter_weights[(filter * 2 + channel) * taps + k] * shared_value(past + channel * s.symbols + from);
+                sum += f.filter_weights[(filter * 2 + channel) * taps + k] *
+                       shared_value(past + channel * s.symbols + from);
               }
             }
           }
@@ -204,7 +204,8 @@ class Block {
         const std::size_t place = static_cast<std::size_t>(b) * s.symbols + i / own;
         float sum = 0.0F;
         for (int d = lane(); d < n.memory; d += 32) {
-          sum += key[static_cast<std::size_t>(row) * f.key.stride + d] * shared_value(s.gated_memory + place * n.memory + d);
+          sum += key[static_cast<std::size_t>(row) * f.key.stride + d] *
+                 shared_value(s.gated_memory + place * n.memory + d);
         }
         sum = warp_sum(sum);
         if (lane() == 0) s.gated_keys[place * n.attention + row] = sum;
@@ -221,7 +222,8 @@ class Block {
         const std::size_t place = static_cast<std::size_t>(b) * s.symbols + symbol;
         float sum = 0.0F;
         for (int a = lane(); a < width; a += 32) {
-          const float key = f.sizes.filters ? shared_value(s.gated_keys + place * width + a) : s.keys[place * width + a];
+          const float key =
+              f.sizes.filters ? shared_value(s.gated_keys + place * width + a) : s.keys[place * width + a];
           sum += f.energy[a] * tanh_of(shared_value(query + a) + key);
         }
         sum = warp_sum(sum);
@@ -269,7 +271,8 @@ class Block {
       if (gridDim.x - 1 - v % gridDim.x != blockIdx.x) continue;
       const int b = memory_.utterance[v];
       float sum = 0.0F;
-      for (int i = lane(); i < h; i += 32) sum += f.gate[i] * shared_value(s.hidden + static_cast<std::size_t>(b) * h + i);
+      for (int i = lane(); i < h; i += 32)
+        sum += f.gate[i] * shared_value(s.hidden + static_cast<std::size_t>(b) * h + i);
       for (int i = lane(); i < a; i += 32) {
         sum += f.gate[h + i] * shared_value(s.context + static_cast<std::size_t>(b) * a + i);
       }
@@ -374,7 +377,8 @@ class Block {
       const int units = f_.slot_units[slot];
       const Part own = part(m.rows / units, 1);
       const int bytes = (own.last - own.first) * units * m.stride;
-      const uint4* from = reinterpret_cast<const uint4*>(m.values + static_cast<std::size_t>(own.first) * units * m.stride);
+      const uint4* from =
+          reinterpret_cast<const uint4*>(m.values + static_cast<std::size_t>(own.first) * units * m.stride);
       uint4* to = reinterpret_cast<uint4*>(resident_ + offset);
       for (int i = threadIdx.x; i < bytes / 16; i += kThreads) to[i] = from[i];
       if (threadIdx.x == 0) memory_.offset[slot] = offset - own.first * units * m.stride;
@@ -385,7 +389,10 @@ class Block {
 
   __device__ const std::uint8_t* row_of(const GpuMatrix& m, int row) const {
     if (f_.resident && m.slot >= 0) return resident_ + memory_.offset[m.slot] + row * m.stride;
-    return m.values + static_cast<std::size_t>(row) * m.stride * (m.numbers == Numbers::fp16 ? 2 : m.numbers == Numbers::fp32 ? 4 : 1);
+    return m.values + static_cast<std::size_t>(row) * m.stride *
+                          (m.numbers == Numbers::fp16   ? 2
+                           : m.numbers == Numbers::fp32 ? 4
+                                                        : 1);
   }
 
   // The vectors in two digits: a warp for each.
@@ -494,8 +501,8 @@ class Block {
   }
 
   template <int V>
-  __device__ void int8_sums(const GpuMatrix& m, int row, int last, const std::uint8_t* first, const std::uint8_t* second,
-                            int v0, float (&sums)[kTogether][V]) const {
+  __device__ void int8_sums(const GpuMatrix& m, int row, int last, const std::uint8_t* first,
+                            const std::uint8_t* second, int v0, float (&sums)[kTogether][V]) const {
     int high[kTogether][V] = {}, low[kTogether][V] = {};
     for (int k = 16 * lane(); k < m.stride; k += 32 * 16) {
       const uint4 a = *reinterpret_cast<const uint4*>(first + k), b = *reinterpret_cast<const uint4*>(second + k);
@@ -526,8 +533,8 @@ class Block {
   const GpuWeights& f_;
   unsigned* arrived_;
   BlockMemory& memory_;
-  float* vectors_;          // (batch rounded up to 4, widest)
-  std::uint8_t* digits_;    // the same in high digits, then low digits
+  float* vectors_;        // (batch rounded up to 4, widest)
+  std::uint8_t* digits_;  // the same in high digits, then low digits
   std::uint8_t* resident_;
   unsigned target_ = 0;
   int width_ = 0;
@@ -594,7 +601,8 @@ struct GpuFlow::Parts {
     std::size_t bytes = 0;
     for (std::size_t slot = 0; slot < slots.size(); ++slot) {
       const int units = slots[slot].rows / slot_units[slot], most = (units + multiprocessors - 1) / multiprocessors;
-      bytes += static_cast<std::size_t>(most) * static_cast<std::size_t>(slot_units[slot]) * static_cast<std::size_t>(slots[slot].stride);
+      bytes += static_cast<std::size_t>(most) * static_cast<std::size_t>(slot_units[slot]) *
+               static_cast<std::size_t>(slots[slot].stride);
     }
     return bytes;
   }
@@ -606,10 +614,12 @@ GpuFlow::GpuFlow(const FlowWeights& f) : parts_(std::make_unique<Parts>()) {
   check_cuda(cudaGetDevice(&device), "looking for a GPU");
   check_cuda(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device), "asking the GPU");
   check_cuda(cudaDeviceGetAttribute(&p.multiprocessors, cudaDevAttrMultiProcessorCount, device), "asking the GPU");
-  check_cuda(cudaDeviceGetAttribute(&p.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking the GPU");
+  check_cuda(cudaDeviceGetAttribute(&p.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             "asking the GPU");
   if (!cooperative) throw Fault(Kind::internal, "this GPU has no cooperative launches");
   const FlowSizes& n = f.sizes;
-  if (n.filters * (2 * n.memory_reach + 1) > 8 * 64) throw bad_bundle("cumulative attention has more filters than the GPU takes");
+  if (n.filters * (2 * n.memory_reach + 1) > 8 * 64)
+    throw bad_bundle("cumulative attention has more filters than the GPU takes");
   GpuWeights& w = p.weights;
   w.sizes = n;
   w.mel = p.upload(f.mel);
@@ -695,7 +705,8 @@ GpuFlowRun::GpuFlowRun(const GpuFlow& flow, const FlowInputs& inputs) : flow_(fl
   const FlowSizes& n = p.weights.sizes;
   const auto batch = static_cast<std::size_t>(inputs.batch), symbols = static_cast<std::size_t>(inputs.symbols);
   const auto hidden = static_cast<std::size_t>(n.hidden), attention = static_cast<std::size_t>(n.attention);
-  const auto memory = static_cast<std::size_t>(n.filters ? n.memory : 0), lstms = static_cast<std::size_t>(1 + n.layers);
+  const auto memory = static_cast<std::size_t>(n.filters ? n.memory : 0),
+             lstms = static_cast<std::size_t>(1 + n.layers);
 
   const auto cut = [&](float* from) {
     const float* start = from;
@@ -764,9 +775,12 @@ GpuFlowRun::GpuFlowRun(const GpuFlow& flow, const FlowInputs& inputs) : flow_(fl
   if (static_cast<std::size_t>(s.shared_memory) > most) {
     throw Fault(Kind::memory, "the batch's vectors do not fit this GPU's shared memory: take fewer utterances");
   }
-  check_cuda(cudaFuncSetAttribute(decode_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, s.shared_memory), "asking for shared memory");
+  check_cuda(cudaFuncSetAttribute(decode_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, s.shared_memory),
+             "asking for shared memory");
   int blocks = 0;
-  check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, decode_kernel, kThreads, static_cast<std::size_t>(s.shared_memory)), "asking the GPU");
+  check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, decode_kernel, kThreads,
+                                                           static_cast<std::size_t>(s.shared_memory)),
+             "asking the GPU");
   if (blocks < 1) throw Fault(Kind::internal, "the decoder's kernel does not fit this GPU");
 }
 
@@ -776,7 +790,8 @@ void GpuFlowRun::run(const FlowFrames& frames) {
   State& s = *state_;
   const FlowSizes& n = s.weights.sizes;
   const auto rows = static_cast<std::size_t>(frames.count) * static_cast<std::size_t>(s.block.batch);
-  const std::size_t mels = rows * static_cast<std::size_t>(n.mels), weights = rows * static_cast<std::size_t>(s.block.symbols);
+  const std::size_t mels = rows * static_cast<std::size_t>(n.mels),
+                    weights = rows * static_cast<std::size_t>(s.block.symbols);
   FlowBlock block = s.block;
   block.frames = frames.count;
   block.z = s.fill(s.z, frames.z, mels);
@@ -789,9 +804,10 @@ void GpuFlowRun::run(const FlowFrames& frames) {
   check_cuda(cudaMemsetAsync(arrived, 0, sizeof *arrived, s.stream), "clearing memory");
   void* arguments[] = {&s.weights, &block, &arrived};
   check_cuda(cudaEventRecord(s.started, s.stream), "an event");
-  check_cuda(cudaLaunchCooperativeKernel(decode_kernel, dim3(static_cast<unsigned>(flow_.parts().multiprocessors)),
-                                         dim3(kThreads), arguments, static_cast<std::size_t>(s.shared_memory), s.stream),
-             "a launch");
+  check_cuda(
+      cudaLaunchCooperativeKernel(decode_kernel, dim3(static_cast<unsigned>(flow_.parts().multiprocessors)),
+                                  dim3(kThreads), arguments, static_cast<std::size_t>(s.shared_memory), s.stream),
+      "a launch");
   check_cuda(cudaEventRecord(s.ended, s.stream), "an event");
   s.fetch(frames.mel, s.mel, mels);
   s.fetch(frames.attention, s.attention, weights);

@@ -1,5 +1,3 @@
-#include "gpu_vocoder.h"
-
 #include <cuda_fp16.h>
 #include <mma.h>
 
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "elementary.h"
+#include "gpu_vocoder.h"
 #include "layout.h"
 #include "memory.h"
 
@@ -16,12 +15,12 @@ namespace {
 
 using namespace nvcuda;
 
-constexpr int kFragment = 16;               // rows, columns and depth of a tensor core's product
-constexpr int kWarps = 4;                   // of a block, each with 16 groups
+constexpr int kFragment = 16;                // rows, columns and depth of a tensor core's product
+constexpr int kWarps = 4;                    // of a block, each with 16 groups
 constexpr int kGroups = kWarps * kFragment;  // groups of a block
-constexpr int kColumns = 2 * kFragment;     // channels of a block
-constexpr int kRowThreads = 256;            // of kernels with a thread for each value
-constexpr int kLengths = 8;                 // graphs that are kept
+constexpr int kColumns = 2 * kFragment;      // channels of a block
+constexpr int kRowThreads = 256;             // of kernels with a thread for each value
+constexpr int kLengths = 8;                  // graphs that are kept
 constexpr float kMostHalf = 65504.0F;
 
 using RowFragment = wmma::fragment<wmma::matrix_a, kFragment, kFragment, kFragment, __half, wmma::row_major>;
@@ -32,9 +31,9 @@ using Sums = wmma::fragment<wmma::accumulator, kFragment, kFragment, kFragment, 
 struct GpuLayer {
   int width = 0, conditions = 0, taps = 0, dilation = 0, outputs = 0;
   bool last = false;
-  const __half *tanh = nullptr, *sigmoid = nullptr;    // (taps, width, width)
-  const __half *condition_tanh = nullptr, *condition_sigmoid = nullptr;  // (width, conditions)
-  const __half* residual = nullptr;                    // (width, width)
+  const __half *tanh = nullptr, *sigmoid = nullptr;                       // (taps, width, width)
+  const __half *condition_tanh = nullptr, *condition_sigmoid = nullptr;   // (width, conditions)
+  const __half* residual = nullptr;                                       // (width, width)
   const float *bias = nullptr, *residual_bias = nullptr, *end = nullptr;  // (2, width), (width), (outputs, width)
 };
 
@@ -59,8 +58,8 @@ __device__ void add_product(Sums& sums, const __half* rows, int row_stride, cons
 
 // tanh * sigmoid of dilated convolution, conditioning and bias: x (rows, width), condition (G, conditions) -> gated
 // (G, width). A warp has both halves of its 16 groups and 32 channels, so that the gate is its own affair.
-__global__ void __launch_bounds__(32 * kWarps) gate_kernel(GpuLayer l, const __half* x, const __half* condition,
-                                                           __half* gated) {
+__global__ void __launch_bounds__(32 * kWarps)
+    gate_kernel(GpuLayer l, const __half* x, const __half* condition, __half* gated) {
   __shared__ float halves[kWarps][2][kFragment * kFragment];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int group = static_cast<int>(blockIdx.x) * kGroups + warp * kFragment;
@@ -95,8 +94,8 @@ __global__ void __launch_bounds__(32 * kWarps) gate_kernel(GpuLayer l, const __h
 
 // x += residual product of what was gated: (G, width), and its fp16 copy for the next layer. Groups from `groups` on
 // stay zero, as the padding of a convolution is.
-__global__ void __launch_bounds__(32 * kWarps) residual_kernel(GpuLayer l, const __half* gated, int groups, float* x,
-                                                               __half* narrow_x) {
+__global__ void __launch_bounds__(32 * kWarps)
+    residual_kernel(GpuLayer l, const __half* gated, int groups, float* x, __half* narrow_x) {
   __shared__ float tile[kWarps][kFragment * kFragment];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int group = static_cast<int>(blockIdx.x) * kGroups + warp * kFragment;
@@ -123,12 +122,14 @@ __global__ void __launch_bounds__(32 * kWarps) residual_kernel(GpuLayer l, const
 
 // out (G, group) += what the layer adds to WN's output; a warp for each group.
 __global__ void end_kernel(GpuLayer l, const __half* gated, int groups, int group_size, float* out) {
-  const int group = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) / 32,
+            lane = static_cast<int>(threadIdx.x) % 32;
   if (group >= groups) return;
   for (int e = 0; e < l.outputs; ++e) {
     float sum = 0.0F;
     for (int c = lane; c < l.width; c += 32) {
-      sum += l.end[static_cast<std::size_t>(e) * l.width + c] * __half2float(gated[static_cast<std::size_t>(group) * l.width + c]);
+      sum += l.end[static_cast<std::size_t>(e) * l.width + c] *
+             __half2float(gated[static_cast<std::size_t>(group) * l.width + c]);
     }
     for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
     if (lane == 0) out[static_cast<std::size_t>(group) * group_size + e] += sum;
@@ -150,7 +151,8 @@ __global__ void start_kernel(const float* weight, const float* bias, const float
 }
 
 // The affine coupling and the 1x1 convolution, both backwards; a thread for each group.
-__global__ void undo_kernel(const float* mixing, int channels, int groups, int group_size, const float* out, float* audio) {
+__global__ void undo_kernel(const float* mixing, int channels, int groups, int group_size, const float* out,
+                            float* audio) {
   const int group = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), half = channels / 2;
   if (group >= groups) return;
   float* own = audio + static_cast<std::size_t>(group) * group_size + group_size - channels;
@@ -173,7 +175,8 @@ constexpr int kFramesTogether = 8;
 __global__ void upsample_kernel(const float* weights, const float* bias, int rows, int depth, const float* windows,
                                 int frames, int conditions, int stride, __half* condition) {
   extern __shared__ float window[];  // (8, depth)
-  const int first = static_cast<int>(blockIdx.y) * kFramesTogether, row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int first = static_cast<int>(blockIdx.y) * kFramesTogether,
+            row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   for (int i = static_cast<int>(threadIdx.x); i < kFramesTogether * depth; i += static_cast<int>(blockDim.x)) {
     window[i] = first + i / depth < frames ? windows[static_cast<std::size_t>(first) * depth + i] : 0.0F;
   }
@@ -210,7 +213,8 @@ struct GpuVocoder::State {
     }
   };
 
-  int mels = 0, group = 0, phases = 0, taps = 0, first_channels = 0, width = 0, reach = 0, condition_stride = 0, rows = 0;
+  int mels = 0, group = 0, phases = 0, taps = 0, first_channels = 0, width = 0, reach = 0, condition_stride = 0,
+      rows = 0;
   std::vector<GpuVocoderFlow> flows;
   const float *upsample = nullptr, *upsample_bias = nullptr;
   std::vector<GpuBuffer<float>> floats;
@@ -234,7 +238,8 @@ struct GpuVocoder::State {
     const Rows rows = unpack(m);
     std::vector<float> found;
     for (int row = 0; row < rows.rows; ++row) {
-      const auto* from = reinterpret_cast<const float*>(rows.values.data()) + static_cast<std::size_t>(row) * static_cast<std::size_t>(rows.stride);
+      const auto* from = reinterpret_cast<const float*>(rows.values.data()) +
+                         static_cast<std::size_t>(row) * static_cast<std::size_t>(rows.stride);
       found.insert(found.end(), from, from + rows.columns);
     }
     return found;
@@ -254,11 +259,14 @@ struct GpuVocoder::State {
     for (const Matrix* m : matrices) {
       const std::vector<float> values = values_of(*m);
       const std::size_t start = found.size();
-      found.resize(start + static_cast<std::size_t>(to_rows) * static_cast<std::size_t>(to_columns), __float2half(0.0F));
+      found.resize(start + static_cast<std::size_t>(to_rows) * static_cast<std::size_t>(to_columns),
+                   __float2half(0.0F));
       for (int row = 0; row < m->rows; ++row) {
         for (int k = 0; k < m->columns; ++k) {
-          found[start + static_cast<std::size_t>(row) * static_cast<std::size_t>(to_columns) + static_cast<std::size_t>(k)] =
-              __float2half(values[static_cast<std::size_t>(row) * static_cast<std::size_t>(m->columns) + static_cast<std::size_t>(k)]);
+          found[start + static_cast<std::size_t>(row) * static_cast<std::size_t>(to_columns) +
+                static_cast<std::size_t>(k)] =
+              __float2half(values[static_cast<std::size_t>(row) * static_cast<std::size_t>(m->columns) +
+                                  static_cast<std::size_t>(k)]);
         }
       }
     }
@@ -343,7 +351,8 @@ GpuVocoder::State::Length& GpuVocoder::State::length_of(int frames) {
   Length& now = lengths.emplace_front();
   now.frames = frames;
   now.groups = frames * phases;
-  const auto filled = static_cast<std::size_t>(round_up(now.groups, kGroups)), padded = filled + 2 * static_cast<std::size_t>(reach);
+  const auto filled = static_cast<std::size_t>(round_up(now.groups, kGroups)),
+             padded = filled + 2 * static_cast<std::size_t>(reach);
   const auto w = static_cast<std::size_t>(width);
   now.windows = GpuBuffer<float>(static_cast<std::size_t>(frames) * static_cast<std::size_t>(taps * mels));
   now.audio = GpuBuffer<float>(static_cast<std::size_t>(now.groups) * static_cast<std::size_t>(group));
@@ -369,15 +378,17 @@ void GpuVocoder::State::enqueue(const Length& now) {
   __half* narrow_x[2] = {now.narrow_x[0].data() + origin, now.narrow_x[1].data() + origin};
   upsample_kernel<<<dim3(blocks_of(rows, kRowThreads), blocks_of(now.frames, kFramesTogether)), kRowThreads,
                     static_cast<std::size_t>(kFramesTogether * depth) * sizeof(float), stream>>>(
-      upsample, upsample_bias, rows, depth, now.windows.data(), now.frames, mels * group, condition_stride, now.condition.data());
+      upsample, upsample_bias, rows, depth, now.windows.data(), now.frames, mels * group, condition_stride,
+      now.condition.data());
   for (auto flow = flows.rbegin(); flow != flows.rend(); ++flow) {
     start_kernel<<<blocks_of(static_cast<long long>(groups) * width, kRowThreads), kRowThreads, 0, stream>>>(
-        flow->start, flow->start_bias, flow->end_bias, width, flow->channels, groups, group, now.audio.data(), now.x.data(),
-        narrow_x[0], now.out.data());
+        flow->start, flow->start_bias, flow->end_bias, width, flow->channels, groups, group, now.audio.data(),
+        now.x.data(), narrow_x[0], now.out.data());
     int turn = 0;
     for (const GpuLayer& l : flow->layers) {
       gate_kernel<<<tiles, 32 * kWarps, 0, stream>>>(l, narrow_x[turn], now.condition.data(), now.gated.data());
-      end_kernel<<<blocks_of(32LL * groups, kRowThreads), kRowThreads, 0, stream>>>(l, now.gated.data(), groups, group, now.out.data());
+      end_kernel<<<blocks_of(32LL * groups, kRowThreads), kRowThreads, 0, stream>>>(l, now.gated.data(), groups, group,
+                                                                                    now.out.data());
       if (l.last) break;
       residual_kernel<<<tiles, 32 * kWarps, 0, stream>>>(l, now.gated.data(), groups, now.x.data(), narrow_x[1 - turn]);
       turn = 1 - turn;
@@ -416,10 +427,14 @@ void GpuVocoder::vocode(const float* mel, int frames, const float* noise, float*
     }
   }
   check_cuda(cudaEventRecord(s.started, s.stream), "an event");
-  check_cuda(cudaMemcpyAsync(now.windows.data(), windows.data(), windows.size() * sizeof(float), cudaMemcpyHostToDevice, s.stream), "a copy");
-  check_cuda(cudaMemcpyAsync(now.audio.data(), audio, count * group * sizeof(float), cudaMemcpyHostToDevice, s.stream), "a copy");
+  check_cuda(cudaMemcpyAsync(now.windows.data(), windows.data(), windows.size() * sizeof(float), cudaMemcpyHostToDevice,
+                             s.stream),
+             "a copy");
+  check_cuda(cudaMemcpyAsync(now.audio.data(), audio, count * group * sizeof(float), cudaMemcpyHostToDevice, s.stream),
+             "a copy");
   check_cuda(cudaGraphLaunch(now.graph, s.stream), "a launch");
-  check_cuda(cudaMemcpyAsync(audio, now.audio.data(), count * group * sizeof(float), cudaMemcpyDeviceToHost, s.stream), "a copy");
+  check_cuda(cudaMemcpyAsync(audio, now.audio.data(), count * group * sizeof(float), cudaMemcpyDeviceToHost, s.stream),
+             "a copy");
   check_cuda(cudaEventRecord(s.ended, s.stream), "an event");
   s.stream.wait();
   check_cuda(cudaEventElapsedTime(&s.milliseconds, s.started, s.ended), "an event");

@@ -1,5 +1,5 @@
-// Weights as a GPU reads them: row after row, each filled up with zeros to a multiple of 16 numbers, so that a lane of a
-// warp takes 16 bytes at once.
+// Weights as a GPU reads them: row after row, each filled up with zeros to a multiple of 16 numbers, so that a lane of
+// a warp takes 16 bytes at once.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ struct Rows {
   Numbers numbers = Numbers::fp32;
   int rows = 0, columns = 0, stride = 0;
   std::vector<std::uint8_t> values;
-  std::vector<float> scales;          // int8: (rows)
-  std::vector<std::int32_t> sums;     // int8: of each row
+  std::vector<float> scales;       // int8: (rows)
+  std::vector<std::int32_t> sums;  // int8: of each row
 };
 
 inline Rows unpack(const Matrix& m) {
@@ -35,7 +35,8 @@ inline Rows unpack(const Matrix& m) {
     for (int k = 0; k < m.columns; ++k) {
       const int place = m.numbers == Numbers::int8 ? (k / 4 * kTile + lane) * 4 + k % 4 : k * kTile + lane;
       const std::uint8_t* from = tile + static_cast<std::size_t>(place) * size_of(m.numbers);
-      std::uint8_t* to = found.values.data() + (static_cast<std::size_t>(row) * stride + static_cast<std::size_t>(k)) * size;
+      std::uint8_t* to =
+          found.values.data() + (static_cast<std::size_t>(row) * stride + static_cast<std::size_t>(k)) * size;
       if (m.numbers == Numbers::bf16) {
         std::uint16_t bits = 0;
         std::memcpy(&bits, from, sizeof bits);

@@ -148,6 +148,7 @@ def examine(machine: Machine | None = None, voice: Path | None = None) -> list[C
         "packages": _packages,
         "ONNX Runtime": _runtimes,
         "providers": _providers,
+        "native engine": _native,
         "sound files": _sound,
         "GPU packages": _gpu_packages,
         "GPU": _gpu,
@@ -363,6 +364,16 @@ def _opens(machine: Machine, library: str) -> bool:
 def _cuda_major(runtime: Any) -> int:
     """Major version of CUDA that an ONNX Runtime was built for, by its own build information; 0 for none."""
     return _number(str(getattr(runtime, "cuda_version", None) or ""))[0]
+
+
+def _native(machine: Machine) -> Iterator[Check]:
+    try:
+        engine = machine.load("fte._native")
+    except ImportError:
+        remedy = f"for the backend native: install {DISTRIBUTION} where GCC or Clang is found"
+        yield Check("native engine", "note", "not part of this installation", remedy)
+    else:
+        yield Check("native engine", "ok", f"built, and takes {engine.instructions()} here")
 
 
 def _sound(machine: Machine) -> Iterator[Check]:

@@ -37,7 +37,8 @@ PrecisionOption = Annotated[
 BackendOption = Annotated[
     str,
     typer.Option(
-        help="auto, onnxruntime, onnxruntime-graphs, onnxruntime-tensorrt, or tensorrt for the engines of fte build."
+        help="auto, native (C++, on CPUs), onnxruntime, onnxruntime-graphs, onnxruntime-tensorrt, or tensorrt for the "
+        "engines of fte build."
     ),
 ]
 TrustEnginesOption = Annotated[
