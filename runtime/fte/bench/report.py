@@ -11,6 +11,7 @@ from rich.text import Text
 
 import fte
 from fte.backends import Backend, OnnxRuntimeBackend
+from fte.backends.native import NativeBackend
 from fte.bench.ceiling import Ceiling, Work, measure_ceiling, work_of
 from fte.bench.machine import machine
 from fte.bench.measure import BatchRow, VocoderRow, fixed_request, measure_batches, measure_vocoder
@@ -104,7 +105,7 @@ def _measure_backend(
 
 
 def _ceiling(backend: Backend, work: Work) -> Ceiling | None:
-    if isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu":
+    if isinstance(backend, NativeBackend | OnnxRuntimeBackend) and backend.device == "cpu":
         return measure_ceiling(work, backend.threads)
     from fte.bench.gpu import measure_gpu_ceiling
 

@@ -126,8 +126,9 @@ def voice_path(name: str) -> Path:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a bundle can be used as it is."""
+    """Whether a bundle can be used as it is, by every backend."""
     try:
-        return not Bundle.open(path).check_files()
+        bundle = Bundle.open(path)
+        return bool(bundle.manifest.engine) and not bundle.check_files()
     except BundleError:
         return False
