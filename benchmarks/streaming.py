@@ -1,6 +1,7 @@
 """How a stream behaves on this machine: the first sound, cancelling, and how far it is from the whole.
 
     python benchmarks/streaming.py VOICE --json benchmarks/results/streaming_cpu.json
+    python benchmarks/streaming.py VOICE --backend native --json benchmarks/results/streaming_native_cpu.json
 
 One utterance of ten seconds of a voice of the published size with random weights, which no gate ends. The first sound
 is held against the time of the whole synthesis of the same run; rounds are repeated and medians count.
@@ -95,12 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("voice", type=Path)
     parser.add_argument("--precision", default="int8,fp32")
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "frames": FRAMES, "precisions": {}}
+    report: dict[str, Any] = {"machine": machine(), "backend": options.backend, "frames": FRAMES, "precisions": {}}
     for precision in options.precision.split(","):
-        voice = Synthesizer.load(options.voice, "cpu", precision)
+        voice = Synthesizer.load(options.voice, "cpu", precision, backend=options.backend)
         list(voice.stream(request(max_frames=40)))  # loads the vocoder
         streams = [time_stream(voice) for _ in range(options.repeats)]
         found = {name: statistics.median(s[name] for s in streams) for name in streams[0]}

@@ -1,130 +1,125 @@
-// Flow steps of the published size with random weights, in every precision and at several batches, beside the rate at
-// which this machine reads as many bytes. Measure on a quiet machine: the workers wait for each other ten times a
-// frame.
-#include <algorithm>
-#include <chrono>
+// Flow steps of random weights beside the plain reference, in every precision and with all instructions at hand, and
+// beside the rate at which this machine reads as many bytes. Measure on a quiet machine: the workers wait for each
+// other ten times a frame.
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "ceiling.h"
 #include "decoder.h"
+#include "flow_fixture.h"
 
 namespace {
 
-constexpr int kMels = 80, kHidden = 1024, kAttention = 640, kLayers = 2;  // Flowtron as published
-constexpr int kSymbols = 80, kFrames = 64, kTrials = 7;
+using fixture::at;
 
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
+constexpr int kSymbols = 80, kFrames = 64, kChecked = 8;
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+fte::FlowSizes sizes_of(int hidden, int attention) {
+  fte::FlowSizes n;
+  n.mels = 80;
+  n.hidden = hidden;
+  n.attention = attention;
+  n.layers = 2;
+  n.memory = 1;  // without cumulative attention nobody reads it
+  return n;
 }
 
-std::vector<float> random_values(std::size_t count, float scale) {
-  static std::mt19937 generator(1);
-  std::uniform_real_distribution<float> uniform(-scale, scale);
-  std::vector<float> values(count);
-  for (float& value : values) value = uniform(generator);
-  return values;
-}
+struct Work {
+  std::vector<float> keys, z, mel, attention;
+  std::vector<std::int32_t> texts, frames;
+  std::vector<float> ones;
 
-fte::Matrix matrix(fte::Numbers numbers, int rows, int columns) {
-  const std::vector<float> values = random_values(at(rows) * at(columns), 0.03F);
-  if (numbers == fte::Numbers::int8) return fte::pack_quantized(values.data(), rows, columns);
-  if (numbers == fte::Numbers::fp32) return fte::pack(numbers, values.data(), rows, columns);
-  std::vector<std::uint16_t> halves(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {  // a bf16 is the upper half of a float; as an fp16 it is as large
-    std::uint32_t bits = 0;
-    std::copy_n(reinterpret_cast<const char*>(&values[i]), 4, reinterpret_cast<char*>(&bits));
-    halves[i] = static_cast<std::uint16_t>(numbers == fte::Numbers::bf16 ? bits >> 16 : (bits >> 16 & 0x8000) | 0x2400);
+  Work(const fte::FlowSizes& n, int batch) {
+    std::mt19937 generator(2);
+    const reference::Weights key = reference::random_weights(generator, kSymbols, n.attention, 1.0F),
+                             row = reference::random_weights(generator, kFrames, n.mels, 1.0F);
+    for (int b = 0; b < batch; ++b) keys.insert(keys.end(), key.values.begin(), key.values.end());
+    for (int t = 0; t < kFrames; ++t) {
+      const float* from = row.values.data() + t * n.mels;
+      for (int b = 0; b < batch; ++b) z.insert(z.end(), from, from + n.mels);
+    }
+    mel.resize(z.size());
+    attention.resize(at(kFrames * batch * kSymbols));
+    texts.assign(at(batch), kSymbols);
+    frames.assign(at(batch), 1 << 30);
+    ones.assign(at(batch), 1.0F);
   }
-  return fte::pack(numbers, halves.data(), rows, columns);
-}
 
-fte::Buffer<float> floats(int count) {
-  const std::vector<float> values = random_values(at(count), 0.03F);
-  fte::Buffer<float> found(values.size());
-  std::copy(values.begin(), values.end(), found.begin());
+  fte::FlowInputs inputs() const {
+    fte::FlowInputs in;
+    in.batch = static_cast<int>(texts.size());
+    in.symbols = kSymbols;
+    in.keys = in.values = keys.data();
+    in.texts = texts.data();
+    in.frames = frames.data();
+    in.temperatures = in.thresholds = ones.data();
+    return in;
+  }
+  fte::FlowFrames block() {
+    fte::FlowFrames b;
+    b.count = kFrames;
+    b.z = z.data();
+    b.mel = mel.data();
+    b.attention = attention.data();
+    return b;
+  }
+};
+
+struct Reference {
+  std::vector<reference::Values> mel;
+  double step_seconds = 0.0;
+};
+
+Reference expect(const reference::Flow& flow) {
+  const fte::FlowSizes n = sizes_of(flow.hidden, flow.attention);
+  const Work work(n, 1);
+  reference::Utterance u;
+  for (int i = 0; i < kSymbols; ++i) {
+    const float* key = work.keys.data() + i * n.attention;
+    u.keys.emplace_back(key, key + n.attention);
+  }
+  u.values = u.keys;
+  for (int t = 0; t < kChecked; ++t) u.z.emplace_back(work.z.data() + t * n.mels, work.z.data() + (t + 1) * n.mels);
+  Reference found;
+  const double start = ceiling::seconds_now();
+  found.mel = reference::decode(flow, u).mel;
+  found.step_seconds = (ceiling::seconds_now() - start) / kChecked;
   return found;
 }
 
-fte::FlowWeights published_flow(fte::Numbers n) {
-  fte::FlowWeights f;
-  f.sizes.mels = kMels;
-  f.sizes.attention = kAttention;
-  f.sizes.hidden = kHidden;
-  f.sizes.layers = kLayers;
-  f.mel = matrix(fte::Numbers::fp32, 4 * kHidden, kMels);
-  f.recurrent = fte::List<fte::Matrix>(1 + kLayers);
-  f.bias = fte::List<fte::Buffer<float>>(1 + kLayers);
-  f.late = fte::List<fte::Matrix>(kLayers);
-  for (int i = 0; i <= kLayers; ++i) {
-    f.recurrent[i] = matrix(n, 4 * kHidden, kHidden);
-    f.bias[i] = floats(4 * kHidden);
-    if (i < kLayers) f.late[i] = matrix(n, 4 * kHidden, i == 0 ? kAttention : kHidden);
-  }
-  f.early = matrix(n, 4 * kHidden, kHidden);
-  f.query = matrix(n, kAttention, kHidden);
-  f.energy = floats(kAttention);
-  for (int i = 0; i < 2; ++i) {
-    f.dense[i] = matrix(n, kHidden, kHidden);
-    f.dense_bias[i] = floats(kHidden);
-  }
-  f.affine = matrix(fte::Numbers::fp32, 2 * kMels, kHidden);
-  f.affine_bias = floats(2 * kMels);
-  return f;
-}
-
-// GB/s at which all workers together read `bytes` again and again, each its own part.
-double read_rate(fte::Team& team, std::size_t bytes) {
-  const std::vector<long long> buffer(bytes / sizeof(long long), 1);
-  std::vector<long long> sums(at(team.workers()) * 8);
-  double best = 1e9;
-  for (int trial = 0; trial < kTrials; ++trial) {
-    const double start = seconds_now();
-    team.run([&](int worker, fte::Barrier& barrier) {
-      const std::size_t n = buffer.size(), w = at(worker), workers = at(team.workers());
-      for (int step = 0; step < kFrames; ++step) {
-        long long sum = 0;
-        for (std::size_t i = n * w / workers; i < n * (w + 1) / workers; ++i) sum += buffer[i];
-        sums[8 * w] += sum;
-        barrier.wait();
+void measure(const reference::Flow& flow, const Reference& expected, fte::Numbers numbers, fte::Team& team) {
+  const fte::FlowWeights weights = fixture::weights_of(flow, numbers);
+  const double bytes = static_cast<double>(weights.step_bytes());
+  const double rate = ceiling::read_rate(team, weights.step_bytes());
+  std::printf("  %.1f MB, which %d workers read at %.1f GB/s: %.3f ms a step at least\n", bytes / 1e6, team.workers(),
+              rate, bytes / rate / 1e6);
+  for (fte::Instructions each : {fte::Instructions::portable, fte::Instructions::avx2, fte::Instructions::avx512vnni}) {
+    if (!fte::has(each)) continue;
+    for (int batch : {1, 2, 4, 8, 16}) {
+      Work work(weights.sizes, batch);
+      const auto decode = [&] {
+        fte::FlowRun run(weights, fte::kernels_for(each), team, work.inputs());
+        run.run(work.block());
+      };
+      const double seconds = ceiling::best_seconds(decode, each == fte::Instructions::portable ? 1 : 7) / kFrames;
+      double error = 0.0;
+      for (int t = 0; t < kChecked; ++t) {
+        for (int b = 0; b < batch; ++b) {
+          for (int m = 0; m < flow.mels; ++m) {
+            const double found = work.mel[at((t * batch + b) * flow.mels + m)];
+            error = std::max(error, std::fabs(found - expected.mel[at(t)][at(m)]));
+          }
+        }
       }
-    });
-    best = std::min(best, seconds_now() - start);
+      std::printf(
+          "    %-12s batch %2d: %.3f ms a step, %6.1f GB/s, %3.0f %% of the ceiling, %5.1f x plain, error %.1g\n",
+          fte::name_of(each), batch, 1e3 * seconds, bytes / seconds / 1e9, 100 * bytes / seconds / 1e9 / rate,
+          batch * expected.step_seconds / seconds, error);
+    }
   }
-  return static_cast<double>(bytes) * kFrames / best / 1e9;
-}
-
-double step_seconds(const fte::FlowWeights& flow, fte::Team& team, const fte::Kernels& kernels, int batch) {
-  const std::vector<float> keys = random_values(at(batch) * kSymbols * kAttention, 1.0F);
-  const std::vector<float> z = random_values(at(kFrames) * at(batch) * kMels, 1.0F);
-  const std::vector<float> ones(at(batch), 1.0F);
-  const std::vector<std::int32_t> texts(at(batch), kSymbols), frames(at(batch), 1 << 30);
-  std::vector<float> mel(z.size()), attention(at(kFrames) * at(batch) * kSymbols);
-  fte::FlowInputs inputs;
-  inputs.batch = batch;
-  inputs.symbols = kSymbols;
-  inputs.keys = inputs.values = keys.data();
-  inputs.texts = texts.data();
-  inputs.frames = frames.data();
-  inputs.temperatures = inputs.thresholds = ones.data();
-  fte::FlowRun run(flow, kernels, team, inputs);
-  fte::FlowFrames block;
-  block.count = kFrames;
-  block.z = z.data();
-  block.mel = mel.data();
-  block.attention = attention.data();
-  double best = 1e9;
-  for (int trial = 0; trial < kTrials; ++trial) {
-    const double start = seconds_now();
-    run.run(block);
-    best = std::min(best, seconds_now() - start);
-  }
-  return best / kFrames;
 }
 
 }  // namespace
@@ -143,23 +138,16 @@ int main(int argc, char** argv) {
                      {fte::Numbers::fp16, "fp16"},
                      {fte::Numbers::bf16, "bf16"},
                      {fte::Numbers::fp32, "fp32"}};
-  for (const auto& precision : kPrecisions) {
-    const fte::FlowWeights flow = published_flow(precision.numbers);
-    const std::size_t bytes = flow.step_bytes();
-    const double ceiling = read_rate(team, bytes);
-    std::printf("%s: %d workers read %.1f MB again and again at %.1f GB/s: a step takes %.3f ms at least\n",
-                precision.name, workers, static_cast<double>(bytes) / 1e6, ceiling,
-                static_cast<double>(bytes) / ceiling / 1e6);
-    for (fte::Instructions each :
-         {fte::Instructions::portable, fte::Instructions::avx2, fte::Instructions::avx512vnni}) {
-      if (!fte::has(each)) continue;
-      for (int batch : {1, 2, 4, 8, 16}) {
-        const double seconds = step_seconds(flow, team, fte::kernels_for(each), batch);
-        const double rate = static_cast<double>(bytes) / seconds / 1e9;
-        std::printf("  %-12s batch %2d: %.3f ms a step, %5.1f GB/s, %3.0f %% of the ceiling, %4.0f G multiply-adds/s\n",
-                    fte::name_of(each), batch, 1e3 * seconds, rate, 100 * rate / ceiling,
-                    27.0e6 * batch / seconds / 1e9);
-      }
+  const struct {
+    int hidden, attention;
+  } kSizes[] = {{256, 160}, {1024, 640}};  // the second is Flowtron as published
+  for (const auto& size : kSizes) {
+    std::mt19937 generator(1);
+    const reference::Flow flow = fixture::random_flow(generator, sizes_of(size.hidden, size.attention), 0.1F);
+    const Reference expected = expect(flow);
+    for (const auto& precision : kPrecisions) {
+      std::printf("%d hidden units, %s\n", size.hidden, precision.name);
+      measure(flow, expected, precision.numbers, team);
     }
   }
   return 0;

@@ -755,6 +755,7 @@ GpuFlowRun::GpuFlowRun(const GpuFlow& flow, const FlowInputs& inputs) : flow_(fl
       check_cuda(cudaMemcpy(to, bias[l], 4 * hidden * sizeof(float), cudaMemcpyDeviceToDevice), "a copy");
     }
   }
+  check_cuda(finish_uploads(), "a copy");
   s.texts = GpuBuffer<std::int32_t>(inputs.texts, batch);
   s.remaining = GpuBuffer<std::int32_t>(inputs.frames, batch);
   s.is_imposed = inputs.imposed ? GpuBuffer<std::uint8_t>(inputs.imposed, batch) : GpuBuffer<std::uint8_t>(batch);

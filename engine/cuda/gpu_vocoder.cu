@@ -60,7 +60,7 @@ __device__ void add_product(Sums& sums, const __half* rows, int row_stride, cons
 // (G, width). A warp has both halves of its 16 groups and 32 channels, so that the gate is its own affair.
 __global__ void __launch_bounds__(32 * kWarps)
     gate_kernel(GpuLayer l, const __half* x, const __half* condition, __half* gated) {
-  __shared__ float halves[kWarps][2][kFragment * kFragment];
+  __shared__ __align__(32) float halves[kWarps][2][kFragment * kFragment];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int group = static_cast<int>(blockIdx.x) * kGroups + warp * kFragment;
   const int columns = min(kColumns, l.width - static_cast<int>(blockIdx.y) * kColumns);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 // stay zero, as the padding of a convolution is.
 __global__ void __launch_bounds__(32 * kWarps)
     residual_kernel(GpuLayer l, const __half* gated, int groups, float* x, __half* narrow_x) {
-  __shared__ float tile[kWarps][kFragment * kFragment];
+  __shared__ __align__(32) float tile[kWarps][kFragment * kFragment];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int group = static_cast<int>(blockIdx.x) * kGroups + warp * kFragment;
   const int columns = min(kColumns, l.width - static_cast<int>(blockIdx.y) * kColumns);
@@ -348,7 +348,8 @@ GpuVocoder::State::Length& GpuVocoder::State::length_of(int frames) {
     return lengths.front();
   }
   if (lengths.size() == kLengths) lengths.pop_back();
-  Length& now = lengths.emplace_front();
+  std::list<Length> made(1);  // kept once it is complete
+  Length& now = made.front();
   now.frames = frames;
   now.groups = frames * phases;
   const auto filled = static_cast<std::size_t>(round_up(now.groups, kGroups)),
@@ -364,11 +365,14 @@ GpuVocoder::State::Length& GpuVocoder::State::length_of(int frames) {
   cudaGraph_t graph = nullptr;
   check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capturing");
   enqueue(now);
-  check_cuda(cudaStreamEndCapture(stream, &graph), "capturing");
-  const cudaError_t error = cudaGraphInstantiate(&now.graph, graph, 0);
-  cudaGraphDestroy(graph);
+  cudaError_t error = cudaGetLastError();
+  const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
+  if (error == cudaSuccess) error = ended;
+  if (error == cudaSuccess) error = cudaGraphInstantiate(&now.graph, graph, 0);
+  if (graph) cudaGraphDestroy(graph);
   check_cuda(error, "making a graph");
-  return now;
+  lengths.splice(lengths.begin(), made);
+  return lengths.front();
 }
 
 void GpuVocoder::State::enqueue(const Length& now) {
@@ -396,7 +400,6 @@ void GpuVocoder::State::enqueue(const Length& now) {
     undo_kernel<<<blocks_of(groups, kRowThreads), kRowThreads, 0, stream>>>(flow->mixing, flow->channels, groups, group,
                                                                             now.out.data(), now.audio.data());
   }
-  check_cuda(cudaGetLastError(), "a launch");
 }
 
 void GpuVocoder::vocode(const float* mel, int frames, const float* noise, float* audio) {

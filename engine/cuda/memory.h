@@ -18,6 +18,9 @@ inline void check_cuda(cudaError_t error, const char* what) {
   throw Fault(kind, std::string(what) + " failed on the GPU: " + cudaGetErrorString(error));
 }
 
+// Copies without a stream may end after the call that began them, and a GpuStream does not wait for them.
+inline cudaError_t finish_uploads() { return cudaStreamSynchronize(cudaStreamLegacy); }
+
 // Numbers of one kind on the GPU, zeros at first.
 template <class T>
 class GpuBuffer {
@@ -26,12 +29,15 @@ class GpuBuffer {
   explicit GpuBuffer(std::size_t size) : size_(size) {
     if (size == 0) return;
     check_cuda(cudaMalloc(reinterpret_cast<void**>(&data_), size * sizeof(T)), "an allocation");
-    const cudaError_t error = cudaMemset(data_, 0, size * sizeof(T));
+    cudaError_t error = cudaMemset(data_, 0, size * sizeof(T));
+    if (error == cudaSuccess) error = finish_uploads();
     if (error != cudaSuccess) cudaFree(data_);
     check_cuda(error, "clearing memory");
   }
   GpuBuffer(const T* values, std::size_t size) : GpuBuffer(size) {
-    if (size) check_cuda(cudaMemcpy(data_, values, size * sizeof(T), cudaMemcpyHostToDevice), "a copy");
+    if (size == 0) return;
+    check_cuda(cudaMemcpy(data_, values, size * sizeof(T), cudaMemcpyHostToDevice), "a copy");
+    check_cuda(finish_uploads(), "a copy");
   }
   explicit GpuBuffer(const std::vector<T>& values) : GpuBuffer(values.data(), values.size()) {}
   GpuBuffer(GpuBuffer&& other) noexcept { swap(other); }

@@ -27,7 +27,7 @@ struct Part {
 //   add_product(matrix, rows, out)   out (B, rows of the matrix) += product
 //   set_product(matrix, rows, bias, out)   out = product + bias, where bias is not null
 //   cells(sums, cell, hidden, size, units), dense(matrix, bias, rows, out), gate_memory, gated_keys, scores, attend,
-//   gate, affine, end_frame          see workers in kernels_body.h and cuda/decoder.cu
+//   gate, affine, end_frame          see workers in kernels_body.h and cuda/gpu_flow.cu
 //   arrive(), wait(), barrier()
 template <class Worker, class Weights>
 FTE_STAGES void decode_frames(Worker& w, const Weights& f, const FlowBlock& s) {

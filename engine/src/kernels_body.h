@@ -20,15 +20,12 @@ namespace {
 constexpr int kVectors = 12;
 constexpr int kPairs = 8;  // of digits
 #elif defined(__AVX2__)
-constexpr int kVectors = 2;
+constexpr int kVectors = 3;
 constexpr int kPairs = 1;
 #else
-constexpr int kVectors = 2;
+constexpr int kVectors = 1;
 constexpr int kPairs = 1;
 #endif
-
-typedef std::uint8_t Bytes __attribute__((vector_size(16)));
-typedef std::uint16_t Halves __attribute__((vector_size(32)));
 
 constexpr float kDigitLevels = 32767.0F;  // of an activation in two digits
 constexpr float kByteLevels = 127.0F;     // and in one
@@ -74,32 +71,26 @@ struct Fp32 {
   static FTE_EVERYWHERE Floats column(const float* from) { return load(from); }
 };
 
-FTE_EVERYWHERE Ints bits_of(const std::uint16_t* from) {
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  return __builtin_convertvector(halves, Ints);
-}
-
 struct Fp16 {
   typedef std::uint16_t Stored;
   static FTE_EVERYWHERE Floats column(const std::uint16_t* from) {
 #if defined(__AVX512F__)
-    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return {{_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))}};
 #else
     // As float_of: subnormal numbers come right by the multiplication.
-    const Ints bits = bits_of(from);
+    const Ints bits = from_halves(from);
     const Ints magnitude_bits = bits & 0x7fff;
-    const Floats finite = (Floats)(magnitude_bits << 13) * 5.192296858534828e33F;
+    const Floats finite = as_floats(magnitude_bits << 13) * 5.192296858534828e33F;
     const Ints infinite = magnitude_bits >= 0x7c00;
     const Ints special = ((magnitude_bits & 0x3ff) << 13) | 0x7f800000;
-    return (Floats)((((Ints)finite & ~infinite) | (special & infinite)) | ((bits & 0x8000) << 16));
+    return as_floats((as_ints(finite) & ~infinite) | (special & infinite) | ((bits & 0x8000) << 16));
 #endif
   }
 };
 
 struct Bf16 {
   typedef std::uint16_t Stored;
-  static FTE_EVERYWHERE Floats column(const std::uint16_t* from) { return (Floats)(bits_of(from) << 16); }
+  static FTE_EVERYWHERE Floats column(const std::uint16_t* from) { return as_floats(from_halves(from) << 16); }
 };
 
 // Even and odd columns apart, so that twice as many sums are under way; the order never depends on V.
@@ -110,11 +101,10 @@ FTE_EVERYWHERE void float_sums(const typename Number::Stored* tile, int columns,
   for (int v = 0; v < V; ++v) sums[v] = odd[v] = Floats{};
   int k = 0;
   for (; k + 1 < columns; k += 2) {
-    const Floats a = Number::column(tile + k * kTile), b = Number::column(tile + (k + 1) * kTile);
-    for (int v = 0; v < V; ++v) {
-      sums[v] += a * x[v * stride + k];
-      odd[v] += b * x[v * stride + k + 1];
-    }
+    const Floats a = Number::column(tile + k * kTile);
+    for (int v = 0; v < V; ++v) sums[v] += a * x[v * stride + k];
+    const Floats b = Number::column(tile + (k + 1) * kTile);
+    for (int v = 0; v < V; ++v) odd[v] += b * x[v * stride + k + 1];
   }
   if (k < columns) {
     const Floats a = Number::column(tile + k * kTile);
@@ -172,7 +162,7 @@ FTE_EVERYWHERE void byte_sums(const std::uint8_t* tile, int steps, const std::ui
     const __m512i weights = _mm512_loadu_si512(tile + k * 64);
     for (int v = 0; v < V; ++v) found[v] = _mm512_dpbusd_epi32(found[v], spread_four(x + v * stride + 4 * k), weights);
   }
-  for (int v = 0; v < V; ++v) sums[v] = (Ints)found[v];
+  for (int v = 0; v < V; ++v) sums[v] = {{(Ints::Part)found[v]}};
 }
 
 #elif defined(__AVX2__)
@@ -259,8 +249,7 @@ FTE_EVERYWHERE float to_digits(const float* x, int width, std::uint8_t* high, st
     const Floats values =
         smaller(larger(load_some(x + k, width - k) * inverse, spread(-kDigitLevels)), spread(kDigitLevels));
     const Ints levels = nearest(values) + 256 * kByteZero;
-    const Bytes highs = __builtin_convertvector(levels >> 8, Bytes),
-                lows = __builtin_convertvector(levels & 255, Bytes);
+    const Bytes highs = to_bytes(levels >> 8), lows = to_bytes(levels & 255);
     std::memcpy(high + k, &highs, at(least(kTile, width - k)));
     std::memcpy(low + k, &lows, at(least(kTile, width - k)));
   }
@@ -279,7 +268,7 @@ void quantize_rows(const float* values, std::ptrdiff_t stride, int count, int wi
     const Floats limit = spread(kByteLevels);
     for (k = 0; k < width; k += kTile) {
       const Floats scaled = load_some(x + k, width - k) * (1.0F / scale);
-      const Bytes found = __builtin_convertvector(nearest(smaller(larger(scaled, -limit), limit)) + kByteZero, Bytes);
+      const Bytes found = to_bytes(nearest(smaller(larger(scaled, -limit), limit)) + kByteZero);
       std::memcpy(bytes + row * byte_stride + k, &found, at(least(kTile, width - k)));
     }
     scales[row] = scale;
@@ -536,7 +525,7 @@ class Thread {
             }
           }
         }
-        hidden[tap * n.filters + filter] = larger(sum, 0.0F);
+        hidden[tap * n.filters + filter] = fte::larger(sum, 0.0F);
       }
     }
     const std::ptrdiff_t row = offset(b * s.symbols + symbol, n.memory);
@@ -552,7 +541,7 @@ class Thread {
 
   static void softmax(const float* scores, int count, float* weights) {
     float highest = scores[0];
-    for (int i = 1; i < count; ++i) highest = larger(highest, scores[i]);
+    for (int i = 1; i < count; ++i) highest = fte::larger(highest, scores[i]);
     Floats total = {};
     for (int i = 0; i < count; i += kTile) {
       const Floats found = exp_of(load_some(scores + i, count - i) - highest);
@@ -659,7 +648,7 @@ FTE_EVERYWHERE void wn_gate(const WnLayer& l, const WnBuffers& b, int first, int
         const float* bias = l.bias.data() + offset((b.phase + first + i + v) % l.phases, 2 * l.width) + tile * kTile;
         const Floats gated = gate_of(tanhs[v] + load(bias), sigmoids[v] + load(bias + l.width));
         if (l.quantized) {
-          const Bytes bytes = __builtin_convertvector(nearest(gated * kGateLevels) + kByteZero, Bytes);
+          const Bytes bytes = to_bytes(nearest(gated * kGateLevels) + kByteZero);
           std::memcpy(scratch.bytes.data() + offset(i + v, l.width) + tile * kTile, &bytes, sizeof bytes);
         } else {
           store(scratch.gated.data() + offset(i + v, l.width) + tile * kTile, gated);

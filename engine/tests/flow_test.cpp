@@ -7,138 +7,14 @@
 
 #include "check.h"
 #include "decoder.h"
+#include "flow_fixture.h"
 #include "reference.h"
 
 namespace {
 
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
+using fixture::at;
 
-constexpr int kMels = 6, kMemory = 20, kFilters = 4;
-
-reference::Flow random_flow(std::mt19937& g, int hidden, int attention, int layers, bool cumulative, bool gate) {
-  const auto draw = [&](int rows, int columns, float scale) {
-    return reference::random_weights(g, rows, columns, scale);
-  };
-  reference::Flow f{};
-  f.mels = kMels;
-  f.attention = attention;
-  f.hidden = hidden;
-  f.layers = layers;
-  f.memory = kMemory;
-  f.filters = cumulative ? kFilters : 0;
-  f.filter_reach = 2;
-  f.memory_reach = 1;
-  f.has_gate = gate;
-  f.lstm_mel = draw(4 * hidden, kMels, 0.5F);
-  f.lstm_recurrent = draw(4 * hidden, hidden, 0.4F);
-  f.lstm_bias = draw(1, 4 * hidden, 0.5F);
-  for (int l = 0; l < layers; ++l) {
-    f.inputs.push_back(draw(4 * hidden, l ? hidden : hidden + attention, 0.4F));
-    f.recurrent.push_back(draw(4 * hidden, hidden, 0.4F));
-    f.bias.push_back(draw(1, 4 * hidden, 0.5F));
-  }
-  f.query = draw(attention, hidden, 0.6F);
-  f.energy = draw(1, attention, 1.0F);
-  for (int i = 0; i < 2; ++i) {
-    f.dense[i] = draw(hidden, hidden, 0.4F);
-    f.dense_bias[i] = draw(1, hidden, 0.5F);
-  }
-  f.affine = draw(2 * kMels, hidden, 0.2F);
-  f.affine_bias = draw(1, 2 * kMels, 0.2F);
-  f.gate = draw(1, hidden + attention + 1, 0.5F);
-  f.key = draw(attention, kMemory, 0.5F);
-  f.filter = draw(kFilters, 2 * 5, 0.7F);
-  f.filter_bias = draw(1, kFilters, 0.5F);
-  f.out = draw(kMemory, kFilters * 3, 0.7F);
-  f.out_bias = draw(1, kMemory, 0.5F);
-  return f;
-}
-
-std::vector<int> unit_order(int hidden) {
-  std::vector<int> order;
-  for (int u = 0; u < hidden; ++u) {
-    for (int gate = 0; gate < 4; ++gate) order.push_back(gate * hidden + u);
-  }
-  return order;
-}
-
-fte::Matrix packed(const reference::Weights& w, const std::vector<int>* order = nullptr, bool int8 = false) {
-  if (!int8) return fte::pack(fte::Numbers::fp32, w.values.data(), w.rows, w.columns, nullptr, order);
-  reference::Weights ordered = w;
-  for (int row = 0; order && row < w.rows; ++row) {
-    for (int k = 0; k < w.columns; ++k) {
-      ordered.values[at(row * w.columns + k)] = static_cast<float>(w.at((*order)[at(row)], k));
-    }
-  }
-  return fte::pack_quantized(ordered.values.data(), w.rows, w.columns);
-}
-
-reference::Weights columns(const reference::Weights& w, int first, int count) {
-  reference::Weights found{w.rows, count, {}};
-  for (int row = 0; row < w.rows; ++row) {
-    for (int k = 0; k < count; ++k) found.values.push_back(static_cast<float>(w.at(row, first + k)));
-  }
-  return found;
-}
-
-fte::Buffer<float> buffer(const reference::Weights& w, const std::vector<int>* order = nullptr) {
-  fte::Buffer<float> found(at(fte::round_up(static_cast<int>(w.values.size()), fte::kTile)));
-  for (std::size_t i = 0; i < w.values.size(); ++i) found[i] = w.values[order ? at((*order)[i]) : i];
-  return found;
-}
-
-fte::FlowWeights weights_of(const reference::Flow& f, bool int8) {
-  fte::FlowWeights w;
-  w.sizes.mels = f.mels;
-  w.sizes.attention = f.attention;
-  w.sizes.hidden = f.hidden;
-  w.sizes.layers = f.layers;
-  w.sizes.memory = f.memory;
-  w.sizes.filters = f.filters;
-  w.sizes.filter_reach = f.filter_reach;
-  w.sizes.memory_reach = f.memory_reach;
-  w.sizes.gate = f.has_gate;
-  const std::vector<int> order = unit_order(f.hidden);
-  w.mel = packed(f.lstm_mel, &order);
-  w.recurrent = fte::List<fte::Matrix>(1 + f.layers);
-  w.bias = fte::List<fte::Buffer<float>>(1 + f.layers);
-  w.late = fte::List<fte::Matrix>(f.layers);
-  w.recurrent[0] = packed(f.lstm_recurrent, &order, int8);
-  w.bias[0] = buffer(f.lstm_bias, &order);
-  w.early = packed(columns(f.inputs[0], 0, f.hidden), &order, int8);
-  for (int l = 0; l < f.layers; ++l) {
-    w.late[l] = packed(l ? f.inputs[at(l)] : columns(f.inputs[0], f.hidden, f.attention), &order, int8);
-    w.recurrent[l + 1] = packed(f.recurrent[at(l)], &order, int8);
-    w.bias[l + 1] = buffer(f.bias[at(l)], &order);
-  }
-  w.query = packed(f.query, nullptr, int8);
-  w.energy = buffer(f.energy);
-  for (int i = 0; i < 2; ++i) {
-    w.dense[i] = packed(f.dense[i], nullptr, int8);
-    w.dense_bias[i] = buffer(f.dense_bias[i]);
-  }
-  std::vector<int> pairs;
-  for (int m = 0; m < f.mels; ++m) {
-    pairs.push_back(m);
-    pairs.push_back(f.mels + m);
-  }
-  w.affine = packed(f.affine, &pairs);
-  w.affine_bias = buffer(f.affine_bias, &pairs);
-  w.gate = buffer(f.gate);
-  w.key = packed(f.key);
-  w.filter_weights = buffer(f.filter);
-  w.filter_bias = buffer(f.filter_bias);
-  w.memory_weights = fte::Buffer<float>(at(fte::round_up(3 * kFilters * kMemory, fte::kTile)));
-  for (int d = 0; d < kMemory; ++d) {
-    for (int filter = 0; filter < kFilters; ++filter) {
-      for (int k = 0; k < 3; ++k) {
-        w.memory_weights[at((k * kFilters + filter) * kMemory + d)] = static_cast<float>(f.out.at(d, filter * 3 + k));
-      }
-    }
-  }
-  w.memory_bias = buffer(f.out_bias);
-  return w;
-}
+constexpr int kMels = 6, kMemory = 20;
 
 std::vector<reference::Values> random_rows(std::mt19937& g, int count, int width, bool positive = false) {
   std::vector<reference::Values> rows;
@@ -274,9 +150,23 @@ double largest_difference(const std::vector<reference::Values>& a, const std::ve
   return largest;
 }
 
+fte::FlowSizes sizes_of(const Case& c) {
+  fte::FlowSizes n;
+  n.mels = kMels;
+  n.attention = c.attention;
+  n.hidden = c.hidden;
+  n.layers = c.layers;
+  n.memory = kMemory;
+  n.filters = c.cumulative ? 4 : 0;
+  n.filter_reach = 2;
+  n.memory_reach = 1;
+  n.gate = c.gate;
+  return n;
+}
+
 void check_case(const Case& c, fte::Instructions instructions, bool int8) {
   std::mt19937 g(5);
-  const reference::Flow flow = random_flow(g, c.hidden, c.attention, c.layers, c.cumulative, c.gate);
+  const reference::Flow flow = fixture::random_flow(g, sizes_of(c));
   std::vector<reference::Utterance> asked;
   for (int b = 0; b < 5; ++b) {
     const int symbols = 3 + 4 * b, frames = b == 2 ? 1 : 14 + b;
@@ -294,7 +184,7 @@ void check_case(const Case& c, fte::Instructions instructions, bool int8) {
     u.threshold = b == 3 ? 0.45 : b == 4 ? 0.6 : 2.0;
     asked.push_back(u);
   }
-  const fte::FlowWeights weights = weights_of(flow, int8);
+  const fte::FlowWeights weights = fixture::weights_of(flow, int8 ? fte::Numbers::int8 : fte::Numbers::fp32);
   const std::vector<reference::Decoded> one = decode(weights, asked, instructions, 1);
   const std::vector<reference::Decoded> three = decode(weights, asked, instructions, 3);
   const double tolerance = int8 ? 0.1 : 2e-5;

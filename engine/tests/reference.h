@@ -12,6 +12,8 @@ namespace reference {
 
 using Values = std::vector<double>;
 
+inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
 struct Weights {  // (rows, columns)
   int rows = 0, columns = 0;
   std::vector<float> values;

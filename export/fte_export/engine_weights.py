@@ -32,7 +32,10 @@ def engine_file(precision: Precision) -> str:
 
 def write_engine_weights(voice: Voice, precision: Precision, path: Path) -> None:
     """Write the engine's weights of a voice."""
+    path.touch()
+    mode = path.stat().st_mode  # as of any other file; safetensors makes one that nobody else may read
     save_file({name: np.ascontiguousarray(array) for name, array in engine_tensors(voice, precision)}, path)
+    path.chmod(mode)
 
 
 def engine_tensors(voice: Voice, precision: Precision) -> Iterator[tuple[str, Array]]:
