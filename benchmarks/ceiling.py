@@ -100,15 +100,20 @@ def measure_ceiling(step_bytes: dict[str, int]) -> Ceiling:
 
 def read_rate(size: int, threads: int) -> float:
     """Bytes a second at which all threads together read a buffer of ``size`` bytes, a small one several times."""
-    parts = np.array_split(np.ones(size // 8, np.int64), threads)
     passes = max(1, LARGE_BYTES // size)
+    return passes * size / _best_seconds(reader(size, threads, passes))
+
+
+def reader(size: int, threads: int, passes: int) -> Callable[[], None]:
+    """What reads a buffer of ``size`` bytes so many times, each thread its own part."""
+    parts = np.array_split(np.ones(size // 8, np.int64), threads)
 
     def read(part: NDArray[np.int64]) -> None:
         for _ in range(passes):
             part.max()  # a vectorized reduction, which needs the bytes and little else
 
-    with ThreadPoolExecutor(threads) as pool:
-        return passes * size / _best_seconds(lambda: list(pool.map(read, parts)))
+    pool = ThreadPoolExecutor(threads)
+    return lambda: [None for _ in pool.map(read, parts)].clear()
 
 
 def multiply_rate(precision: str, threads: int) -> float:

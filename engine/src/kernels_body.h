@@ -76,6 +76,9 @@ struct Fp16 {
   static FTE_EVERYWHERE Floats column(const std::uint16_t* from) {
 #if defined(__AVX512F__)
     return {{_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))}};
+#elif defined(__F16C__)
+    const __m128i* halves = reinterpret_cast<const __m128i*>(from);
+    return {{_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))}};
 #else
     // As float_of: subnormal numbers come right by the multiplication.
     const Ints bits = from_halves(from);

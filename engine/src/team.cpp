@@ -64,6 +64,7 @@ void Team::run(const std::function<void(int, Barrier&)>& work) {
   }
   begun_.notify_all();
   work(0, barrier_);
+  for (int spins = 0; working_.load(std::memory_order_acquire) > 0 && spins < kSpins; ++spins) relax();
   std::unique_lock<std::mutex> lock(mutex_);
   ended_.wait(lock, [this] { return working_ == 0; });
 }

@@ -50,7 +50,7 @@ class Team {
   std::condition_variable begun_, ended_;
   const std::function<void(int, Barrier&)>* work_ = nullptr;
   int runs_ = 0;
-  int working_ = 0;
+  std::atomic<int> working_{0};
   bool over_ = false;
   std::vector<std::thread> threads_;  // last: they use all the others
 };

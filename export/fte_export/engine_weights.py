@@ -58,6 +58,12 @@ def _matrix(name: str, weight: NDArray[np.float32], precision: Precision) -> Ite
         yield name, weight.astype(NARROW.get(precision, np.float32))
 
 
+def _exact(name: str, weight: NDArray[np.float32], precision: Precision) -> tuple[str, Array]:
+    """A matrix that is not quantized. fp16 has twelve bits, enough beside int8, and is read in half the time."""
+    small = precision == "int8" and np.abs(weight).max() < np.finfo(np.float16).max
+    return name, weight.astype(np.float16) if small else weight
+
+
 def _encoder(arrays: Arrays) -> Iterator[tuple[str, Array]]:
     """fp32 in every precision: it runs once an utterance."""
     yield "encoder.embedding", arrays["embedding.weight"]
@@ -85,7 +91,7 @@ def _taps_first(weight: NDArray[np.float32]) -> NDArray[np.float32]:
 def _flow(arrays: Arrays, sizes: FlowtronSizes, k: int, precision: Precision) -> Iterator[tuple[str, Array]]:
     key = f"flows.{k}"
     lstm = f"{key}.attention_lstm"
-    yield f"{lstm}.mel", arrays[f"{lstm}.weight_ih_l0"]
+    yield _exact(f"{lstm}.mel", arrays[f"{lstm}.weight_ih_l0"], precision)
     yield from _matrix(f"{lstm}.recurrent", arrays[f"{lstm}.weight_hh_l0"], precision)
     yield f"{lstm}.bias", arrays[f"{lstm}.bias_ih_l0"] + arrays[f"{lstm}.bias_hh_l0"]
     for layer in range(sizes.n_lstm_layers):
@@ -105,7 +111,7 @@ def _flow(arrays: Arrays, sizes: FlowtronSizes, k: int, precision: Precision) ->
     for i in range(2):
         yield from _matrix(f"{key}.dense.{i}.weight", arrays[f"{key}.dense_layer.layers.{i}.weight"], precision)
         yield f"{key}.dense.{i}.bias", arrays[f"{key}.dense_layer.layers.{i}.bias"]
-    yield f"{key}.affine.weight", arrays[f"{key}.conv.weight"][:, :, 0]
+    yield _exact(f"{key}.affine.weight", arrays[f"{key}.conv.weight"][:, :, 0], precision)
     yield f"{key}.affine.bias", arrays[f"{key}.conv.bias"]
     if f"{key}.gate_layer.weight" in arrays:
         gate = arrays[f"{key}.gate_layer.weight"].reshape(-1), arrays[f"{key}.gate_layer.bias"].reshape(-1)
