@@ -55,9 +55,10 @@ Team::~Team() {
 }
 
 void Team::run(const std::function<void(int, Barrier&)>& work) {
-  const std::lock_guard<std::mutex> turn(turns_);
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
+    const long long own = came_++;
+    turn_.wait(lock, [this, own] { return served_ == own; });
     work_ = &work;
     working_ = static_cast<int>(threads_.size());
     ++runs_;
@@ -67,6 +68,9 @@ void Team::run(const std::function<void(int, Barrier&)>& work) {
   for (int spins = 0; working_.load(std::memory_order_acquire) > 0 && spins < kSpins; ++spins) relax();
   std::unique_lock<std::mutex> lock(mutex_);
   ended_.wait(lock, [this] { return working_ == 0; });
+  ++served_;
+  lock.unlock();
+  turn_.notify_all();
 }
 
 void Team::serve(int worker) {

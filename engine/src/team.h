@@ -38,16 +38,16 @@ class Team {
   int workers() const { return static_cast<int>(threads_.size()) + 1; }
 
   // work(worker, barrier) is called once on each worker and must pass the barrier equally often on all. It must not
-  // throw. Callers on several threads take turns.
+  // throw. Callers on several threads take turns, in the order in which they came.
   void run(const std::function<void(int, Barrier&)>& work);
 
  private:
   void serve(int worker);
 
   Barrier barrier_;
-  std::mutex turns_;  // held by the caller whose work is done
   std::mutex mutex_;  // guards what follows
-  std::condition_variable begun_, ended_;
+  std::condition_variable turn_, begun_, ended_;
+  long long came_ = 0, served_ = 0;  // callers so far
   const std::function<void(int, Barrier&)>* work_ = nullptr;
   int runs_ = 0;
   std::atomic<int> working_{0};

@@ -56,7 +56,11 @@ class Vocoding {
   }
 
   void run() {
-    team_.run([this](int worker, Barrier& barrier) { work(worker, barrier); });
+    // One turn of the team each, so that whoever else wants it, such as a decoder, waits for a flow and not for all.
+    team_.run([this](int worker, Barrier& barrier) { condition(worker, barrier); });
+    for (int k = v_.flows.size() - 1; k >= 0; --k) {
+      team_.run([this, k](int worker, Barrier& barrier) { flow(k, worker, barrier); });
+    }
   }
 
  private:
@@ -88,7 +92,7 @@ class Vocoding {
     }
   }
 
-  void work(int worker, Barrier& barrier) {
+  void condition(int worker, Barrier& barrier) {
     const int workers = team_.workers(), tiles = v_.upsample.tiles();
     const int first_tile = worker ? part_end(tiles, workers, worker - 1, 1) : 0;
     const auto stride = static_cast<std::ptrdiff_t>(v_.upsample.rows);
@@ -97,18 +101,21 @@ class Vocoding {
     kernels_.multiply(v_.upsample, windows_.data(), v_.upsample.columns, frames_, first_tile,
                       part_end(tiles, workers, worker, 1), condition_.data(), stride, true);
     barrier.wait();
-    const int first = worker ? part_end(groups_, workers, worker - 1, kBlock) : 0;
-    const int last = part_end(groups_, workers, worker, kBlock);
+    const int first = first_group(worker), last = first_group(worker + 1);
     if (v_.quantized) {
       kernels_.quantize_rows(condition_.data() + at(first) * at(condition_width_), condition_width_, last - first,
                              v_.conditions(), condition_bytes_.data() + at(first) * at(byte_width_), byte_width_,
                              condition_scales_.data() + first);
     }
-    for (int k = v_.flows.size() - 1; k >= 0; --k) {
-      run_wn(v_.flows[k], first, last, worker, barrier);
-      undo(v_.flows[k], first, last);
-    }
   }
+
+  void flow(int k, int worker, Barrier& barrier) {
+    const int first = first_group(worker), last = first_group(worker + 1);
+    run_wn(v_.flows[k], first, last, worker, barrier);
+    undo(v_.flows[k], first, last);
+  }
+
+  int first_group(int worker) const { return worker ? part_end(groups_, team_.workers(), worker - 1, kBlock) : 0; }
 
   void fill_with_bias(int first, int last) {
     for (int t = first; t < last; ++t) {
