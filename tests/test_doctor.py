@@ -132,7 +132,11 @@ def look(tmp_path):
 
     def run(versions=None, files=None, ort=None, driver=None, libraries=(), modules=None, voice=None, **changes):
         have = VERSIONS | (versions or {})
-        there = {"onnxruntime": ort or runtime(), "soundfile": soundfile("FLAC", "OGG", "MP3")} | (modules or {})
+        there = {
+            "fte._native": types.SimpleNamespace(instructions=lambda: "avx2"),
+            "onnxruntime": ort or runtime(),
+            "soundfile": soundfile("FLAC", "OGG", "MP3"),
+        } | (modules or {})
 
         def library(name):
             if name == "libcuda.so.1" and driver is not None:
@@ -186,6 +190,13 @@ def test_a_healthy_gpu_machine_has_no_warning(look):
     assert line_of(lines, "CUDA provider") == Check("CUDA provider", "ok", "runs")
     assert line_of(lines, "GPU 0") == Check("GPU 0", "ok", "Test GPU, compute capability 8.9, 24 GiB")
     assert line_of(lines, "CUDA") == Check("CUDA", "ok", "the driver serves CUDA 13.0")
+
+
+def test_the_native_engine_is_told_of_and_may_be_missing(look):
+    assert line_of(look(), "native engine") == Check("native engine", "ok", "built, and takes avx2 here")
+    missing = line_of(look(modules={"fte._native": ImportError("no")}), "native engine")
+    assert (missing.status, missing.found) == ("note", "not part of this installation")
+    assert missing.remedy == "for the backend native: install flowtron-fte where GCC or Clang is found"
 
 
 def test_this_machine_can_be_examined():
