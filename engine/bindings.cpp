@@ -50,7 +50,9 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 class Engine {
  public:
   Engine(const std::string& folder, const std::string& precision, int threads, const std::string& instructions)
-      : voice_(folder, precision, false), team_(threads), kernels_(fte::kernels_for(chosen(instructions))) {}
+      : voice_(folder, precision, false),
+        team_(checked_threads(threads)),
+        kernels_(fte::kernels_for(chosen(instructions))) {}
 
   fte::Voice& voice() { return voice_; }
   fte::Team& team() { return team_; }
@@ -90,6 +92,11 @@ class Engine {
   }
 
  private:
+  static int checked_threads(int threads) {
+    need(threads >= 1 && threads <= 256, "threads");
+    return threads;
+  }
+
   static fte::Instructions chosen(const std::string& name) {
     if (name.empty()) return fte::best_instructions();
     for (fte::Instructions each :

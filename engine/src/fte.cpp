@@ -75,16 +75,16 @@ void need(bool given, const char* otherwise) {
   if (!given) throw fte::bad_argument(otherwise);
 }
 
-// The caller's options: as many fields as it knew of, the rest as by default.
+// The caller's options, or those by default. When a version appends fields, the sizes of those before become known
+// here, and only so many bytes may be read.
 template <class Options>
 Options complete(const Options* given, void (*init)(Options*)) {
   Options found;
   init(&found);
   if (!given) return found;
-  need(given->struct_size >= sizeof given->struct_size && given->struct_size <= sizeof found,
+  need(given->struct_size == sizeof found,
        "options has a struct_size that this library does not know: set it with the options' init function");
-  std::memcpy(&found, given, given->struct_size);
-  return found;
+  return *given;
 }
 
 std::vector<float> rows_of(const float* values, int32_t rows, int mels, const char* otherwise) {

@@ -11,6 +11,7 @@ namespace fte {
 namespace {
 
 constexpr int kMostDepth = 32;
+constexpr int kMostValues = 1 << 18;  // so that a text of megabytes cannot become gigabytes
 
 // A key or a text in an error, without what a terminal might act on.
 std::string shown(const std::string& text) {
@@ -60,6 +61,7 @@ class JsonParser {
 
   Json value(const std::string& path, int depth) {
     if (depth > kMostDepth) wrong("it is nested too deeply");
+    if (++values_ > kMostValues) wrong("it has too many values");
     skip();
     Json found;
     found.path_ = path;
@@ -223,6 +225,7 @@ class JsonParser {
   const std::string& text_;
   const std::string& where_;
   std::size_t place_ = 0;
+  int values_ = 0;
 };
 
 Json Json::parse(const std::string& text, const std::string& where) { return JsonParser(text, where).parse(); }

@@ -1,4 +1,5 @@
-// JSON, as far as manifests and tensor files need it. Strict, bounded in depth, keys of an object all different.
+// JSON, as far as manifests and tensor files need it. Strict, bounded in depth and number of values, keys of an object
+// all different.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,10 @@
 #include "team.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
+
+#include "fault.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -42,10 +46,20 @@ int Barrier::arrive() {
 void Barrier::wait(int round) { wait_while(round_, round); }
 
 Team::Team(int workers) : barrier_(workers) {
-  for (int worker = 1; worker < workers; ++worker) threads_.emplace_back(&Team::serve, this, worker);
+  try {
+    for (int worker = 1; worker < workers; ++worker) threads_.emplace_back(&Team::serve, this, worker);
+  } catch (const std::system_error&) {
+    stop();
+    throw Fault(Kind::memory, "the system does not start " + std::to_string(workers) + " threads");
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     over_ = true;

@@ -30,6 +30,7 @@ class Barrier {
 // Workers 0 (the caller's thread) to n - 1. `run` returns when all are done; the threads sleep between runs.
 class Team {
  public:
+  // Throws Fault where the system refuses so many threads.
   explicit Team(int workers);
   ~Team();
   Team(const Team&) = delete;
@@ -43,6 +44,7 @@ class Team {
 
  private:
   void serve(int worker);
+  void stop();
 
   Barrier barrier_;
   std::mutex mutex_;  // guards what follows

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t kMostManifest = 16 << 20;  // bytes
 constexpr int kMostSize = 1 << 16;                 // channels, hidden units
+constexpr int kMostRows = 1 << 24;                 // of a matrix
 constexpr int kMostNames = 1 << 20;                // symbols, speakers
 constexpr int kMostParts = 64;                     // flows, layers
 constexpr int kMostReach = 1 << 16;                // groups that a layer sees on each side
@@ -183,6 +184,9 @@ void Voice::read_manifest(const Json& manifest) {
   const WaveglowSizes& s = waveglow_;
   if (s.mels != flowtron_.mels) throw bad_bundle("waveglow.n_mels and flowtron.n_mels differ");
   if (s.stride != hop_) throw bad_bundle("waveglow.upsample_stride and audio.hop differ");
+  if (s.mels * s.group > kMostSize || s.mels > kMostRows / s.stride || s.channels > kMostRows / s.taps) {
+    throw bad_bundle("waveglow has layers that are larger than the engine can take");
+  }
   if (s.taps % 2 == 0) throw bad_bundle("waveglow.kernel_size is even");
   if (s.layers > 20 || (std::int64_t{s.taps / 2} << (s.layers - 1)) > kMostReach) {
     throw bad_bundle("waveglow.n_layers is more than the engine can take");

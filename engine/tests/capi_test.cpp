@@ -198,8 +198,10 @@ void wrong_arguments_are_refused() {
   bad.threads = -1;
   refuses(fte_voice_open((data + "/voice").c_str(), &bad, &voice));
   bad.threads = 0;
-  bad.struct_size = 3;
-  refuses(fte_voice_open((data + "/voice").c_str(), &bad, &voice));
+  for (std::uint32_t size : {0U, 3U, 12U, static_cast<std::uint32_t>(sizeof bad) + 1}) {
+    bad.struct_size = size;
+    refuses(fte_voice_open((data + "/voice").c_str(), &bad, &voice));
+  }
 
   voice = open_voice("fp32");
   refuses(fte_voice_get_info(voice, nullptr));
@@ -295,16 +297,25 @@ void damaged_bundles_are_refused() {
   }
   const struct {
     const char *from, *to;
-  } kChanges[] = {
-      {"\"n_mels\": 8", "\"n_mels\": 9"},         {"\"n_hidden\": 12", "\"n_hidden\": 0"},
-      {"\"n_hidden\": 12", "\"n_hidden\": -12"},  {"\"n_hidden\": 12", "\"n_hidden\": 1e30"},
-      {"\"n_hidden\": 12", "\"n_hidden\": 12.5"}, {"\"n_layers\": 2", "\"n_layers\": 60"},
-      {"\"version\": 1", "\"version\": 2"},       {"\"fte-voice\"", "\"fte-noise\""},
-      {"\"n_group\": 8", "\"n_group\": 3"},       {"engine.int8.safetensors\"\n", "../engine.int8.safetensors\"\n"}};
+  } kChanges[] = {{"\"n_mels\": 8", "\"n_mels\": 9"},
+                  {"\"n_hidden\": 12", "\"n_hidden\": 0"},
+                  {"\"n_hidden\": 12", "\"n_hidden\": -12"},
+                  {"\"n_hidden\": 12", "\"n_hidden\": 1e30"},
+                  {"\"n_hidden\": 12", "\"n_hidden\": 12.5"},
+                  {"\"n_layers\": 2", "\"n_layers\": 60"},
+                  {"\"version\": 1", "\"version\": 2"},
+                  {"\"fte-voice\"", "\"fte-noise\""},
+                  {"\"n_group\": 8", "\"n_group\": 3"},
+                  {"engine.int8.safetensors\"", "../engine.int8.safetensors\""},
+                  {"\"n_group\": 8", "\"n_group\": 128"},
+                  {"\"kernel_size\": 3", "\"kernel_size\": 65535"},
+                  {"\"kernel_size\": 3", "\"kernel_size\": 2"},
+                  {"\"n_channels\": 12", "\"n_channels\": 65536"},
+                  {"\"id0\",", "\"id0\", [[1]], [}"}};
   for (const auto& change : kChanges) {
     std::string changed = manifest;
     const std::size_t place = changed.rfind(change.from);
-    if (place == std::string::npos) continue;
+    CHECK(place != std::string::npos);
     write_file(folder + "/manifest.json", changed.replace(place, std::strlen(change.from), change.to));
     CHECK(open_copy(folder, "int8", false) == FTE_BAD_BUNDLE);
   }

@@ -1,9 +1,14 @@
 // Workers pass a barrier together, and the parts of a thing are the whole of it.
 #include "team.h"
 
+#include <sys/resource.h>
+
+#include <cstring>
+#include <fstream>
 #include <vector>
 
 #include "check.h"
+#include "fault.h"
 
 namespace {
 
@@ -43,11 +48,36 @@ void parts_are_the_whole() {
   }
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which need more addresses than the limit leaves
+// No room for the stacks of so many threads: those that have begun end, and a sentence says so.
+void too_many_threads_are_a_fault() {
+  std::ifstream file("/proc/self/statm");
+  rlim_t pages = 0;
+  file >> pages;
+  rlimit before;
+  CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+  rlimit tight = before;
+  tight.rlim_cur = pages * 4096 + (64 << 20);
+  CHECK(setrlimit(RLIMIT_AS, &tight) == 0);
+  bool refused = false;
+  try {
+    const fte::Team team(200);
+  } catch (const fte::Fault& fault) {
+    refused = std::strstr(fault.what(), "200 threads") && fault.kind() == fte::Kind::memory;
+  }
+  CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+  CHECK(refused);
+}
+#else
+void too_many_threads_are_a_fault() {}
+#endif
+
 }  // namespace
 
 int main() {
   for (int workers : {1, 2, 3, 8}) stages_follow_one_another(workers, 1001);
   parts_are_the_whole();
+  too_many_threads_are_a_fault();
   std::printf("team: ok\n");
   return 0;
 }

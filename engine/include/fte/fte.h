@@ -7,6 +7,7 @@
  *
  * Threads: a voice may be used from any number of threads. A stream belongs to one thread at a time, but for
  * fte_stream_cancel, which any thread may call. Nothing is global but the text of the last error, one for each thread.
+ * A voice has threads of its own, which a fork leaves behind: open voices in the process that uses them.
  */
 #ifndef FTE_FTE_H
 #define FTE_FTE_H
@@ -47,7 +48,7 @@ FTE_API const char* fte_version(void);
 /* --- voices --- */
 
 typedef struct fte_voice_options {
-  uint32_t struct_size;  /* set by fte_voice_options_init: later versions may append fields */
+  uint32_t struct_size;  /* set by fte_voice_options_init; tells versions apart, as later ones may append fields */
   int32_t threads;       /* that compute, 1 to 256; 0 for one a core */
   const char* precision; /* "int8", "fp32", "fp16", "bf16"; null for int8 where the bundle has it */
   int32_t check_hash;    /* whether the weights must have the SHA-256 that the manifest names; 1 by default */
