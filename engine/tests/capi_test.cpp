@@ -311,7 +311,7 @@ void damaged_bundles_are_refused() {
                   {"\"kernel_size\": 3", "\"kernel_size\": 65535"},
                   {"\"kernel_size\": 3", "\"kernel_size\": 2"},
                   {"\"n_channels\": 12", "\"n_channels\": 65536"},
-                  {"\"id0\",", "\"id0\", [[1]], [}"}};
+                  {"\"id0\",", "\"id0\", [}"}};
   for (const auto& change : kChanges) {
     std::string changed = manifest;
     const std::size_t place = changed.rfind(change.from);
@@ -319,6 +319,11 @@ void damaged_bundles_are_refused() {
     write_file(folder + "/manifest.json", changed.replace(place, std::strlen(change.from), change.to));
     CHECK(open_copy(folder, "int8", false) == FTE_BAD_BUNDLE);
   }
+  std::string many = "{\"format\": [0";
+  for (int i = 0; i < 300000; ++i) many += ",0";
+  write_file(folder + "/manifest.json", many + "]}");
+  CHECK(open_copy(folder, "int8", false) == FTE_BAD_BUNDLE);
+  CHECK(std::strstr(fte_last_error(), "too many values"));
   unlink((folder + file).c_str());
   unlink((folder + "/manifest.json").c_str());
   rmdir(folder.c_str());
