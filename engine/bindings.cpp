@@ -50,9 +50,9 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 class Engine {
  public:
   Engine(const std::string& folder, const std::string& precision, int threads, const std::string& instructions)
-      : voice_(folder, precision, false),
-        team_(checked_threads(threads)),
-        kernels_(fte::kernels_for(chosen(instructions))) {}
+      : kernels_(fte::kernels_for(chosen(instructions))),
+        voice_(folder, precision, false),
+        team_(checked_threads(threads)) {}
 
   fte::Voice& voice() { return voice_; }
   fte::Team& team() { return team_; }
@@ -106,9 +106,9 @@ class Engine {
     throw fte::bad_argument("this CPU has no instructions called " + name.substr(0, 40));
   }
 
+  const fte::Kernels& kernels_;  // first: whether this CPU has the instructions is told whatever the voice is
   fte::Voice voice_;
   fte::Team team_;
-  const fte::Kernels& kernels_;
 };
 
 class Flow {

@@ -166,6 +166,19 @@ def test_a_batch_is_that_of_onnx_runtime(tiny_path, native, backend, utterances)
             assert_close(weights, b.attention[k], "attention")
 
 
+@pytest.mark.parametrize("threads", [0, -1, 257])
+def test_a_team_has_workers(tiny_path, native, threads):
+    with pytest.raises(ValueError, match="threads"):
+        native._library.Engine(str(tiny_path), "fp32", threads)
+    with pytest.raises(BackendError, match="threads is"):
+        NativeBackend(threads)
+
+
+def test_instructions_that_no_cpu_has_are_refused_before_the_voice_is_read(native):
+    with pytest.raises(ValueError, match="no instructions called nonsense"):
+        native._library.Engine("", "", 1, "nonsense")
+
+
 def test_threads_do_not_change_a_bit(tiny_path, utterances):
     bundle = Bundle.open(tiny_path)
     one, three = (Decoder(bundle, NativeBackend(n), "int8").decode(utterances[:4]) for n in (1, 3))
