@@ -11,6 +11,7 @@ forward in time, so its frames come out in playing order.
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -296,6 +297,7 @@ class _FlowRun:
             self._constant["keys"] = encoded[f"keys_{flow}"]
         self._recurrent = _initial_state(sizes, len(jobs), symbols)
         self._history: list[tuple[Int64, list[Array]]] = []
+        """Utterances (b), and their outputs over some frames (k, b, ...)."""
 
     def _by_time(self, rows: Sequence[Float32], width: int = 0, fill: float = 0.0) -> Float32:
         """Sequences (T_b, W), padded and in this flow's order of frames: (T, B, W)."""
@@ -322,7 +324,7 @@ class _FlowRun:
             results = self._graph.run(outputs + next_names, {**timed, **self._constant, **self._recurrent})
             self._recurrent = dict(zip(self._recurrent, results[len(outputs) :], strict=True))
             results = results[: len(outputs)]
-            self._history.append((rows, results))
+            self._history.append((rows, [array[None] for array in results]))
             yield rows, results[0], results[1]
             step += 1
             going = self._going(rows, step, results)
@@ -344,13 +346,17 @@ class _FlowRun:
                 if launched < self._lengths.max():
                     loop.launch()
                     launched += self._block
-                block = loop.collect()
-                for frame in zip(*(block[name] for name in self._frame_outputs()), strict=True):
-                    results = [array[rows] for array in frame]
-                    self._history.append((rows, results))
-                    yield rows, results[0], results[1]
-                    step += 1
-                    rows = rows[self._going(rows, step, results)]
+                found = loop.collect()
+                block = [found[name] for name in self._frame_outputs()]
+                whole = self._all_go_on(rows, step, block)
+                size = self._block if whole else 1
+                for start in range(0, self._block, size):
+                    frames = [array[start : start + size].take(rows, axis=1) for array in block]  # copies
+                    self._history.append((rows, frames))
+                    yield from zip(repeat(rows, size), frames[0], frames[1], strict=True)
+                    step += size
+                    if not whole:
+                        rows = rows[self._going(rows, step, [array[0] for array in frames])]
                     if not len(rows):
                         break
         finally:
@@ -358,6 +364,14 @@ class _FlowRun:
 
     def _frame_outputs(self) -> list[str]:
         return ["mel", "attention", *(["gate"] if self._has_gate else [])]
+
+    def _all_go_on(self, rows: Int64, step: int, block: Sequence[Array]) -> bool:
+        """Whether all of ``rows`` surely speak on after a block of frames (K, B, ...) that begins at ``step``."""
+        if step + self._block >= self._lengths[rows].min():
+            return False
+        if self._arrival is None:
+            return True
+        return not (self._arrival.is_asked or (self._has_gate and (block[2][:, rows] > self._thresholds[rows]).any()))
 
     def _going(self, rows: Int64, step: int, results: Sequence[Array]) -> Booleans:
         """Which of ``rows`` go on after the frame before ``step``; the lengths of the others are settled."""
@@ -391,10 +405,13 @@ class _FlowRun:
 
     def _by_utterance(self, output: int) -> list[Float32]:
         """One output of all steps, for each utterance over its own frames (T, ...) in playing order."""
-        found = [np.empty((n, *self._history[0][1][output].shape[1:]), np.float32) for n in self._lengths]
-        for step, (rows, results) in enumerate(self._history):
+        found = [np.empty((n, *self._history[0][1][output].shape[2:]), np.float32) for n in self._lengths]
+        step = 0
+        for rows, results in self._history:
+            frames = results[output]
             for i, row in enumerate(rows):
-                found[row][step] = results[output][i]
+                found[row][step : step + len(frames)] = frames[:, i]
+            step += len(frames)
         return [array[self._order] for array in found]
 
 
@@ -413,6 +430,8 @@ class Arrival:
 
     def __init__(self, utterances: Sequence[Utterance], *, backward: bool) -> None:
         self._asked = np.array([u.stop_with_attention for u in utterances])
+        self.is_asked = bool(self._asked.any())
+        """Whether any utterance ends by its attention."""
         self._symbols = np.array([len(u.text_ids) for u in utterances])
         self._backward = backward
         self._seen = np.zeros((len(utterances), int(self._symbols.max())), bool)
@@ -421,7 +440,7 @@ class Arrival:
 
     def step(self, rows: Int64, attention: Float32) -> Booleans:
         """Take the weights (b, N) of one frame of the utterances ``rows`` (b); say which of them end with it."""
-        if not self._asked.any():
+        if not self.is_asked:
             return np.zeros(len(rows), bool)
         place = attention.argmax(axis=1)
         self._seen[rows, place] = True
