@@ -428,6 +428,7 @@ def decode_requirements(timings: dict[str, Timing]) -> list[Requirement]:
     native = "decode, native int8"
     alone += [
         Requirement(f"{native}: times ONNX Runtime", ratio(timings, "decode, int8", native), 1.1, "x"),
+        Requirement(f"{native}: of reading", ratio(timings, READING, native), 0.6),
         Requirement("flow steps, native int8: of reading", ratio(timings, READING, "steps, native int8"), 0.6),
     ]
     batched = [
