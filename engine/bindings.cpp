@@ -93,7 +93,7 @@ class Engine {
 
  private:
   static int checked_threads(int threads) {
-    need(threads >= 1 && threads <= 256, "threads");
+    need(threads >= 1 && threads <= fte::kMostThreads, "threads");
     return threads;
   }
 
@@ -190,6 +190,7 @@ NB_MODULE(_native, m) {
   });
   m.def("instructions", [] { return std::string(fte::name_of(fte::best_instructions())); });
   m.attr("most_batch") = fte::kMostBatch;
+  m.attr("most_threads") = fte::kMostThreads;
   // No conversions: a copy of an array that is written to would be written to in vain.
   using released = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Engine>(m, "Engine")

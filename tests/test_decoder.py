@@ -114,6 +114,12 @@ class TestBlocks:
     def test_to_the_ceiling(self, variant, frames, decoder):
         self.same(variant, frames, decoder, utterances(3))
 
+    def test_to_where_the_attention_arrives(self, variant, frames, decoder):
+        path, flows = [0] * 30 + READ + [11] * 30, decoder(variant).sizes.n_flows
+        batch = [guided(path, 12, flows, stop_with_attention=asked) for asked in (True, False)]
+        assert [d.ended for d in decoder(variant).decode(batch)] == ["attention", "given"]
+        self.same(variant, frames, decoder, batch)
+
     def test_where_gates_end_them(self, variant, frames, decoder):
         batch = utterances(4)
         if VARIANTS[variant].has_gate:

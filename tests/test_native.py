@@ -166,14 +166,6 @@ def test_a_batch_is_that_of_onnx_runtime(tiny_path, native, backend, utterances)
             assert_close(weights, b.attention[k], "attention")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 257])
-def test_a_team_has_workers(tiny_path, native, threads):
-    with pytest.raises(ValueError, match="threads"):
-        native._library.Engine(str(tiny_path), "fp32", threads)
-    with pytest.raises(BackendError, match="threads is"):
-        NativeBackend(threads)
-
-
 def test_instructions_that_no_cpu_has_are_refused_before_the_voice_is_read(native):
     with pytest.raises(ValueError, match="no instructions called nonsense"):
         native._library.Engine("", "", 1, "nonsense")
@@ -215,10 +207,12 @@ class TestRefusals:
         with pytest.raises(BackendError, match="native engine runs on the CPU"):
             open_backend(Bundle.open(tiny_path), "native", "cuda")
 
-    @pytest.mark.parametrize("threads", [0, 257])
-    def test_threads(self, threads):
+    @pytest.mark.parametrize("threads", [0, -1, 257])
+    def test_threads(self, tiny_path, native, threads):
         with pytest.raises(BackendError, match="threads is"):
             NativeBackend(threads)
+        with pytest.raises(ValueError, match="threads"):
+            native._library.Engine(str(tiny_path), "fp32", threads)
 
     def test_styles(self, tiny_path, native):
         with pytest.raises(BackendError, match="does not extract styles"):

@@ -13,6 +13,7 @@
 
 #include "fault.h"
 #include "stream.h"
+#include "team.h"
 
 struct fte_voice {
   std::shared_ptr<fte::Speaker> speaker;
@@ -23,8 +24,6 @@ struct fte_stream {
 };
 
 namespace {
-
-constexpr int kMostThreads = 256;
 
 std::string& last_error() {
   thread_local std::string text;
@@ -137,8 +136,8 @@ fte_status fte_voice_open(const char* folder, const fte_voice_options* options, 
     *voice = nullptr;
     need(folder != nullptr, "folder is null");
     const fte_voice_options o = complete(options, fte_voice_options_init);
-    need(o.threads >= 0 && o.threads <= kMostThreads, "threads lies between 1 and 256, or is 0");
-    const int cores = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
+    need(o.threads >= 0 && o.threads <= fte::kMostThreads, "threads lies between 1 and 256, or is 0");
+    const int cores = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, fte::kMostThreads);
     auto found = std::make_unique<fte_voice>();
     found->speaker = std::make_shared<fte::Speaker>(folder, o.precision ? o.precision : "", o.check_hash != 0,
                                                     o.threads ? o.threads : cores);

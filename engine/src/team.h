@@ -10,6 +10,8 @@
 
 namespace fte {
 
+constexpr int kMostThreads = 256;  // that a caller may ask for
+
 // Every worker waits for all the others. Waiting is awake for a while, as a stage lasts microseconds, and then gives
 // the core away, so that a machine that is busy with something else does not stand still.
 class Barrier {

@@ -1,6 +1,7 @@
 from fte.backends.base import Array
 
 most_batch: int
+most_threads: int
 
 def instructions() -> str: ...
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 BLOCK_FRAMES = 8
 """Frames of a block: a tenth of a second of sound, which two CPU cores decode in some ten milliseconds."""
 _FLOW = re.compile(r"flow_([0-9]+)(_guided)?(_block_[0-9]+)?")
-_MOST_THREADS = 256
 
 
 class NativeBackend:
@@ -37,10 +36,11 @@ class NativeBackend:
     symbol_multiple = 1
 
     def __init__(self, threads: int | None = None, instructions: str = "") -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise BackendError(f"threads is {threads}: choose a number from 1 to {_MOST_THREADS}")
         self._library = import_native()
-        self.threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+        most = self._library.most_threads
+        if threads is not None and not 1 <= threads <= most:
+            raise BackendError(f"threads is {threads}: choose a number from 1 to {most}")
+        self.threads = threads or min(len(os.sched_getaffinity(0)), most)
         self._instructions = instructions
         self._engines: dict[tuple[str, str], _native.Engine] = {}
 
