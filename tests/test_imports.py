@@ -17,7 +17,7 @@ RUNTIME = Path(fte.__file__).parent
 EXPORT = Path(fte_export.__file__).parent
 
 LAYERS = (
-    {"constants", "errors"},
+    {"constants", "errors", "strict_json"},
     {"ahead", "files"},
     {"audio", "bundle", "melfile", "noise", "plot", "text"},
     {"alignment", "sound"},
@@ -51,7 +51,16 @@ LAZY = {
     "umap": {"style"},
 }
 """Packages that are imported only inside functions, and where."""
-EXPORT_MAY_IMPORT = {"fte", "fte.backends", "fte.bundle", "fte.constants", "fte.errors", "fte.files", "fte.text"}
+EXPORT_MAY_IMPORT = {
+    "fte",
+    "fte.backends",
+    "fte.bundle",
+    "fte.constants",
+    "fte.errors",
+    "fte.files",
+    "fte.strict_json",
+    "fte.text",
+}
 TORCH_IN = {"flowtron", "torch_rival", "verify", "waveglow"}
 """Modules of fte_export that import torch; the others write graphs without it."""
 

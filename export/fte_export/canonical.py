@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from fte.bundle import FlowtronSizes, WaveglowSizes
 from fte.constants import HOP
-from fte_export.containers import Tensor
-from fte_export.unpickle import is_count, shown
+from fte_export.budget import Fault, shown
+from fte_export.containers import FLOATS, Tensor
+from fte_export.unpickle import is_count
 
 Tensors = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -39,16 +40,20 @@ _FLOWTRON_NAMES = (
     (re.compile(r"\.attn_cond_layer\.(?:location_conv_out|conv_layers\.2)\.conv\."), ".attn_cond_layer.out."),
     (re.compile(r"\.linear_layer\."), "."),
 )
-_WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that torch's wrappers for several GPUs and for compilation put before every name."""
+_MOST_PREFIXES = 6
+"""Of names: `module._orig_mod.model.` are three."""
 
 
 def unwrapped_names(tensors: Tensors) -> Tensors:
-    """The tensors without the prefixes of torch's wrappers."""
-    for _ in range(4):
-        for prefix in _WRAPPERS:
-            if tensors and all(name.startswith(prefix) for name in tensors):
-                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    """The tensors without what stands before every name: `module.` of torch's wrappers, `generator.` of a trainer."""
+    inner = tensors
+    for _ in range(_MOST_PREFIXES):
+        if model_of(inner):
+            return inner
+        prefix = next(iter(inner), "").partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in inner):
+            break
+        inner = {name.removeprefix(prefix): tensor for name, tensor in inner.items()}
     return tensors
 
 
@@ -71,9 +76,28 @@ def flowtron_tensors(tensors: Tensors) -> Tensors:
             canonical = _flowtron_name(name)
             if canonical not in found:
                 found[canonical] = tensor
-            elif ".attn_cond_layer." not in name:  # whose convolutions the public model has under two names each
+            elif ".attn_cond_layer." in name:  # whose convolutions the public model has under two names each
+                found[canonical] = _twice(found[canonical], tensor, canonical)
+            else:
                 found[name] = tensor
     return found
+
+
+def _twice(first: Tensor, second: Tensor, name: str) -> Tensor:
+    """One tensor that stands under two names."""
+    return Tensor(first.shape, _type_of(first, second), partial(_one_of_two, first, second, name))
+
+
+def _one_of_two(first: Tensor, second: Tensor, name: str) -> NDArray[Any]:
+    values = first.read()
+    if first.shape != second.shape or not np.array_equal(values, second.read(), equal_nan=True):
+        raise Fault(f"has {name} under two names with different values, so that it is not known which counts")
+    return values
+
+
+def _type_of(*tensors: Tensor) -> str:
+    """The element type of what is made of these: theirs where it is no type of weights, so that it is refused."""
+    return next((tensor.dtype for tensor in tensors if tensor.dtype not in FLOATS), "float32")
 
 
 def _flowtron_name(name: str) -> str:
@@ -165,6 +189,8 @@ def _with_bias(key: str, shape: tuple[int, ...]) -> Shapes:
 
 _NORMED = ((".weight_g", ".weight_v"), (".parametrizations.weight.original0", ".parametrizations.weight.original1"))
 """How torch's two weight norms name the lengths and directions of a weight."""
+_NORMED_AT_ONCE = 1 << 18
+"""Elements of a weight that are computed at once, which stay in a core's cache."""
 _CONVINV = re.compile(r"convinv\.(\d{1,4})\.(?:conv\.)?weight")
 _OLD_CONDITION = re.compile(r"(WN\.\d{1,4})\.cond_layers\.0\.weight")
 _OLD_SKIP = re.compile(r"(WN\.\d{1,4})\.skip_layers\.(\d{1,4})\.weight")
@@ -179,8 +205,7 @@ def waveglow_tensors(tensors: Tensors) -> Tensors:
         elif match := _OLD_SKIP.fullmatch(name):
             _join_residual_and_skip(found, match[1], match[2])
         elif (match := _CONVINV.fullmatch(name)) and found[name].shape[2:] == (1,):
-            matrix = found.pop(name)
-            found[f"convinv.{match[1]}.weight"] = Tensor(matrix.shape[:2], partial(_squeezed, matrix))
+            _squeeze(found, name, f"convinv.{match[1]}.weight")
     return found
 
 
@@ -199,15 +224,31 @@ def _apply_norm(found: Tensors, name: str, lengths: str, directions: str) -> Non
     g, v = found[lengths], found[directions]
     if v.shape and g.shape == (v.shape[0], *(1 for _ in v.shape[1:])):
         del found[lengths], found[directions]
-        found[name] = Tensor(v.shape, partial(_normed, g, v))
+        found[name] = Tensor(v.shape, _type_of(g, v), partial(_normed, g, v))
 
 
-def _normed(lengths: Tensor, directions: Tensor) -> NDArray[np.float64]:
-    """g * v / |v|, with the norm over all axes but the first: Salimans and Kingma 2016."""
-    g, v = lengths.read().astype(np.float64), directions.read().astype(np.float64)
-    norm = np.sqrt(np.sum(v * v, axis=tuple(range(1, v.ndim)), keepdims=True))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a direction of zeros gives NaN, which is reported later
-        return np.asarray(g * (v / norm))
+def _normed(lengths: Tensor, directions: Tensor) -> NDArray[np.float32]:
+    """g * v / |v|, with the norm over all axes but the first: Salimans and Kingma 2016.
+
+    In double precision, row by row: whole, that would take several times the memory of the weight.
+    """
+    lengths_read, directions_read = lengths.read(), directions.read()
+    weight = np.empty(directions_read.shape, np.float32)
+    rows = max(1, _NORMED_AT_ONCE * len(weight) // max(1, weight.size))
+    with np.errstate(all="ignore"):  # what is not finite, or a direction of zeros gives, is reported later
+        for start in range(0, len(weight), rows):
+            part = slice(start, start + rows)
+            g, v = lengths_read[part].astype(np.float64), directions_read[part].astype(np.float64)
+            norm = np.sqrt(np.sum(v * v, axis=tuple(range(1, v.ndim)), keepdims=True))
+            weight[part] = g * (v / norm)
+    return weight
+
+
+def _squeeze(found: Tensors, name: str, squeezed: str) -> None:
+    """Give a matrix of (C, C, 1) as (C, C), where none is there under that name."""
+    if squeezed == name or squeezed not in found:
+        matrix = found.pop(name)
+        found[squeezed] = Tensor(matrix.shape[:2], matrix.dtype, partial(_squeezed, matrix))
 
 
 def _squeezed(matrix: Tensor) -> NDArray[Any]:
@@ -240,7 +281,7 @@ def _join(found: Tensors, names: Sequence[str], joined: str) -> None:
     if all(part.shape[1:] == shape[1:] for part in parts):
         for name in names:
             del found[name]
-        found[joined] = Tensor(shape, partial(_concatenated, parts))
+        found[joined] = Tensor(shape, _type_of(*parts), partial(_concatenated, parts))
 
 
 def _concatenated(parts: Sequence[Tensor]) -> NDArray[Any]:

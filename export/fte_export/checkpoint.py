@@ -6,10 +6,8 @@ see `fte_export.unpickle`. The sizes follow from the tensors' shapes, and every 
 
 import contextlib
 import hashlib
-import json
 import math
-import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 from fte.bundle import FlowtronSizes, WaveglowSizes
 from fte.constants import LIMITS
 from fte.errors import CheckpointError
+from fte.strict_json import parse_json
+from fte_export.budget import Budget, Fault, shown
 from fte_export.canonical import (
     Shapes,
     Tensors,
@@ -37,8 +37,7 @@ from fte_export.canonical import (
     waveglow_values,
     with_early_outputs_of,
 )
-from fte_export.containers import Contents, Tensor, map_file, read_contents
-from fte_export.unpickle import Fault, shown
+from fte_export.containers import FLOATS, Contents, Tensor, item_size, map_file, read_contents
 
 __all__ = [
     "Checkpoint",
@@ -81,8 +80,9 @@ def read_flowtron(
     Raises CheckpointError, which names every fault.
     """
     with _one_sentence(path):
-        file, contents = _open(path)
-        tensors = flowtron_tensors(_named(contents, "Flowtron"))
+        file = map_file(path)
+        contents = _model_in(read_contents(file, Budget(len(file))), "Flowtron")
+        tensors = flowtron_tensors(unwrapped_names(contents.tensors))
         section = _section(config, "model_config", "Flowtron")
         dummy = dummy_speaker if dummy_speaker is not None else _dummy_speaker(section, contents)
         sizes = flowtron_sizes(tensors, dummy_speaker=dummy)
@@ -99,9 +99,10 @@ def read_waveglow(path: Path, *, config: Mapping[str, Any] | None = None) -> Che
     Raises CheckpointError, which names every fault.
     """
     with _one_sentence(path):
-        file, contents = _open(path)
+        file = map_file(path)
+        contents = _model_in(read_contents(file, Budget(len(file))), "WaveGlow")
         _check_not_alternating(contents)
-        tensors = waveglow_tensors(_named(contents, "WaveGlow"))
+        tensors = waveglow_tensors(unwrapped_names(contents.tensors))
         sizes = waveglow_sizes(tensors)
         _check_shapes(tensors, waveglow_shapes(sizes), "WaveGlow")
         section = _section(config, "waveglow_config", "WaveGlow")
@@ -119,8 +120,8 @@ def read_config(path: Path) -> dict[str, Any]:
         if path.stat().st_size > LIMITS.manifest_bytes:
             raise Fault(f"has more than the {LIMITS.manifest_bytes} bytes a configuration may have")
         try:
-            config = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
+            config = parse_json(path.read_bytes())
+        except ValueError as error:
             raise Fault(f"is not JSON: {error}") from error
         if not isinstance(config, dict):
             raise Fault("is not a configuration: it holds no JSON object")
@@ -130,12 +131,14 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Every tensor of a checkpoint under its own name and in its own type (bfloat16 as float32).
 
+    Where several dictionaries hold tensors, it is that under "state_dict", else under "model", else the top.
     Raises CheckpointError.
     """
     with _one_sentence(path):
-        file, contents = _open(path)
-        _check_expansion(contents.tensors, len(file))
-        return {name: np.array(tensor.read(), order="C") for name, tensor in contents.tensors.items()}
+        file = map_file(path)
+        tensors = _preferred(read_contents(file, Budget(len(file)))).tensors
+        _check_expansion(tensors, len(file))
+        return {name: np.array(tensor.read(), order="C") for name, tensor in tensors.items()}
 
 
 @contextlib.contextmanager
@@ -149,21 +152,43 @@ def _one_sentence(path: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _open(path: Path) -> tuple[mmap.mmap, Contents]:
-    file = map_file(path)
-    return file, read_contents(file)
+def _preferred(found: Sequence[Contents]) -> Contents:
+    """The one that public training scripts mean, or the only one. Raises Fault, which names them, else."""
+    by_place = {contents.place: contents for contents in found}
+    for place in ("state_dict", "model", ""):
+        if place in by_place:
+            return by_place[place]
+    if len(found) > 1:
+        raise Fault(f"holds tensors in several dictionaries, under {_places(found)}: save one of them alone")
+    return found[0]
 
 
-def _named(contents: Contents, model: str) -> Tensors:
-    """The tensors under the model's own names. Raises Fault when they are another model's."""
-    tensors = unwrapped_names(contents.tensors)
-    found = model_of(tensors)
-    if found is None:
-        some = ", ".join(shown(name, 60) for name in list(tensors)[:3])
-        raise Fault(f"is not a {model} checkpoint: its tensors have other names ({some})")
-    if found != model:
-        raise Fault(f"is a {found} checkpoint, but a {model} was expected")
-    return tensors
+def _model_in(found: Sequence[Contents], model: str) -> Contents:
+    """The only one of ``found`` whose tensors have the model's names. Raises Fault when there are none or several."""
+    fitting = [contents for contents in found if model_of(unwrapped_names(contents.tensors)) == model]
+    if not fitting:
+        raise Fault(_no_model(found, model))
+    if len(fitting) > 1:
+        raise Fault(
+            f"holds {len(fitting)} models that could be the {model}, under {_places(fitting)}: save one of them alone, "
+            'as torch.save({"state_dict": ...}, path)'
+        )
+    return fitting[0]
+
+
+def _no_model(found: Sequence[Contents], model: str) -> str:
+    """What a file holds in place of the model."""
+    for contents in found:
+        if other := model_of(unwrapped_names(contents.tensors)):
+            return f"is a {other} checkpoint, but a {model} was expected"
+    some = ", ".join(shown(name, 60) for name in list(found[0].tensors)[:3])
+    where = f"the tensors under {_places(found)}" if any(contents.place for contents in found) else "its tensors"
+    return f"is not a {model} checkpoint: {where} have other names ({some})"
+
+
+def _places(found: Sequence[Contents]) -> str:
+    named = [f'"{contents.place}"' if contents.place else "no key" for contents in found]
+    return ", ".join(named[:6]) + (", ..." if len(named) > 6 else "")
 
 
 def _check_not_alternating(contents: Contents) -> None:
@@ -205,17 +230,29 @@ def _dummy_speaker(section: Mapping[str, Any], contents: Contents) -> bool:
 
 
 def _finite_arrays(tensors: Tensors, file_bytes: int) -> dict[str, NDArray[np.float32]]:
-    """Every tensor, read. Raises Fault when a value is no finite number."""
+    """Every tensor, read. Raises Fault when a value is none that a weight can have."""
+    if others := [f"{name} ({shown(tensor.dtype)})" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]:
+        raise Fault(f"has tensors of numbers that are not floating-point, which no weights are: {_some(others)}")
     _check_expansion(tensors, file_bytes)
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which is reported below
+    with np.errstate(all="ignore"):  # a float64 too large becomes infinite, which is reported below
         arrays = {name: _array(tensor) for name, tensor in tensors.items()}
-    if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
-        count = sum(int(np.count_nonzero(~np.isfinite(arrays[name]))) for name in broken)
+    # A comparison with NaN is false, and so is one with an infinite value: one pass tells both.
+    if wrong := [name for name, array in arrays.items() if not _within(array, LIMITS.weight)]:
+        if broken := [name for name in wrong if not np.isfinite(arrays[name]).all()]:
+            count = sum(int(np.count_nonzero(~np.isfinite(arrays[name]))) for name in broken)
+            raise Fault(f"has {count} weights that are not finite numbers, in {len(broken)} tensors: {_some(broken)}")
         raise Fault(
-            f"has {count} weights that are not finite numbers, in {len(broken)} tensors: "
-            f"{', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}"
+            f"has weights beyond {LIMITS.weight:g}, which no trained model has, in {len(wrong)} tensors: {_some(wrong)}"
         )
     return arrays
+
+
+def _within(array: NDArray[np.float32], limit: float) -> bool:
+    return bool(-limit <= array.min() and array.max() <= limit)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
@@ -224,6 +261,6 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 def _check_expansion(tensors: Tensors, file_bytes: int) -> None:
     """A few bytes of a hostile file can claim to be terabytes: every element of a tensor may be the same one."""
-    size = sum(4 * math.prod(tensor.shape) for tensor in tensors.values())
+    size = sum(max(4, item_size(tensor.dtype)) * math.prod(tensor.shape) for tensor in tensors.values())
     if size > _EXPANSION * file_bytes + _SMALL:
         raise Fault(f"claims to hold {size} bytes of weights, which a file of {file_bytes} bytes cannot")

@@ -5,15 +5,15 @@ against the file's.
 """
 
 import io
-import json
 import math
 import mmap
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fte.constants import LIMITS
-from fte_export.unpickle import PICKLE_BYTES, Fault, Inert, Storage, StoredTensor, is_count, load_pickle, shown
+from fte.strict_json import parse_json
+from fte_export.budget import DEPTH, Budget, Fault, check_name, shown
+from fte_export.unpickle import PICKLE_BYTES, Inert, Storage, StoredTensor, is_count, load_pickle
 
 TENSORS = 100_000
 """Tensors, modules and other entries walked through in one checkpoint."""
-DEPTH = 64
-"""Modules within modules."""
 _DIRECTORY_BYTES = 8 << 20
 """Size of a zip archive's directory or of the header of a safetensors file, bytes."""
+_DIRECTORY_BYTES_PER_OPERATION = 2
+"""What parsing either costs."""
+_TENSOR_OPERATIONS = 10
+"""What making and reading one tensor costs beside its bytes."""
+_NAME_BYTES = 200
+"""What a name takes in memory beside its letters, with what is kept under it."""
+_WRAPPED = 3
+"""Dictionaries within dictionaries in which a state dictionary is looked for."""
+FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
+"""Element types of weights."""
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -51,16 +61,20 @@ class Tensor:
     """A tensor that is still in its file."""
 
     shape: tuple[int, ...]
+    dtype: str
+    """Name of its element type, or of one that no weight has."""
     read: Callable[[], NDArray[Any]]
     """Gives its values, contiguous and little-endian, in their own type (bfloat16 as float32), or raises Fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a checkpoint file holds."""
+    """A state dictionary or a model that a checkpoint file holds, and what lies beside it."""
 
     tensors: dict[str, Tensor]
     """By the names of the state dictionary."""
+    place: str = ""
+    """The keys under which it lies, as an error message shows them; empty at the top."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The configuration some training scripts store beside the weights."""
     model_class: str = ""
@@ -84,16 +98,16 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def read_contents(file: mmap.mmap) -> Contents:
-    """The tensors of a checkpoint in any of the containers. Raises Fault."""
+def read_contents(file: mmap.mmap, budget: Budget) -> list[Contents]:
+    """Everything with tensors in a checkpoint, in any of the containers: at least one. Raises Fault."""
     data = np.frombuffer(file, np.uint8)
     start = bytes(data[:64])
     if start.startswith(b"PK\x03\x04"):
-        return _from_zip(data)
+        return _from_zip(data, budget)
     if start.startswith(b"\x80"):
-        return _from_legacy(data)
+        return _from_legacy(data, budget)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= len(data) - 8:
-        return Contents(_from_safetensors(data))
+        return [Contents(_from_safetensors(data, budget))]
     if start.lstrip().startswith(b"<"):
         raise Fault("is a web page, not a checkpoint: the download needs to be repeated")
     if start.startswith(b"version https://git-lfs"):
@@ -107,8 +121,9 @@ def read_contents(file: mmap.mmap) -> Contents:
 class _Window:
     """The file as zipfile reads it; a directory that claims to be huge is not read."""
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: Bytes, budget: Budget) -> None:
         self._data = data
+        self._budget = budget
         self._position = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -124,14 +139,15 @@ class _Window:
     def read(self, size: int = -1) -> bytes:
         if size > _DIRECTORY_BYTES:
             raise Fault("is damaged: the directory of its archive is too long")
+        self._budget.spend(max(0, size) // _DIRECTORY_BYTES_PER_OPERATION)
         end = len(self._data) if size < 0 else self._position + size
         found = bytes(self._data[self._position : min(end, self._position + _DIRECTORY_BYTES)])
         self._position += len(found)
         return found
 
 
-def _from_zip(data: Bytes) -> Contents:
-    entries = _zip_entries(data)
+def _from_zip(data: Bytes, budget: Budget) -> list[Contents]:
+    entries = _zip_entries(data, budget)
     prefix = _zip_prefix(entries)
     if f"{prefix}/byteorder" in entries and bytes(entries[f"{prefix}/byteorder"]()) != b"little":
         raise Fault("was written on a big-endian machine, which is not supported")
@@ -145,20 +161,37 @@ def _from_zip(data: Bytes) -> Contents:
             raise Fault(f"is damaged: it lacks the storage {shown(key)!r}")
         return entries[f"{prefix}/data/{key}"]()
 
-    return _find_tensors(load_pickle(io.BytesIO(bytes(pickled))), storage_bytes)
+    return _find_tensors(load_pickle(io.BytesIO(bytes(pickled)), budget), storage_bytes, budget)
 
 
-def _zip_entries(data: Bytes) -> dict[str, Callable[[], Bytes]]:
+def _zip_entries(data: Bytes, budget: Budget) -> dict[str, Callable[[], Bytes]]:
     """For each file of the archive, a function that gives its bytes or raises Fault."""
     try:
-        with zipfile.ZipFile(_Window(data)) as archive:
-            infos = archive.infolist()
+        with zipfile.ZipFile(_Window(data, budget)) as archive:
+            infos, directory = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, NotImplementedError, ArithmeticError, LookupError, ValueError, struct.error) as error:
         raise Fault("is a damaged archive: it may have been downloaded in part") from error
-    entries: dict[str, Callable[[], Bytes]] = {info.filename: partial(_zip_bytes, data, info) for info in infos}
-    if len(entries) != len(infos):
+    if len({info.filename for info in infos}) != len(infos):
         raise Fault("has two files of one name in its archive")
-    return entries
+    return {
+        info.filename: partial(_zip_bytes, data, info, start, end, budget)
+        for info, start, end in _zip_places(data, infos, directory)
+    }
+
+
+def _zip_places(
+    data: Bytes, infos: Sequence[zipfile.ZipInfo], directory: int
+) -> Iterator[tuple[zipfile.ZipInfo, int, int]]:
+    """Each entry and the room it may have: from its header to the next one's, or to the directory.
+
+    Entries that share bytes would be read and summed up once for each, however often the directory names them.
+    """
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    ends = [info.header_offset for info in ordered[1:]] + [min(directory, len(data))]
+    for info, end in zip(ordered, ends, strict=True):
+        if not 0 <= info.header_offset < end:
+            raise Fault("is damaged: two files in its archive overlap, or one lies outside of it")
+        yield info, info.header_offset, end
 
 
 def _zip_prefix(entries: Mapping[str, object]) -> str:
@@ -171,19 +204,22 @@ def _zip_prefix(entries: Mapping[str, object]) -> str:
     return prefix
 
 
-def _zip_bytes(data: Bytes, info: zipfile.ZipInfo) -> Bytes:
+def _zip_bytes(data: Bytes, info: zipfile.ZipInfo, start: int, end: int, budget: Budget) -> Bytes:
     """The bytes of a stored file, checked: torch compresses and encrypts nothing."""
     name = shown(info.filename)
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
         raise Fault(f"has the compressed file {name} in its archive, which torch.save never writes")
-    header = bytes(data[info.header_offset : info.header_offset + _LOCAL_HEADER.size])
+    header = bytes(data[start : start + _LOCAL_HEADER.size])
     if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
         raise Fault(f"is damaged: {name} is not where the directory of its archive says")
     *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-    start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    found = data[start : start + info.file_size]
-    if len(found) < info.file_size:
+    start += _LOCAL_HEADER.size + name_length + extra_length
+    if start + info.file_size > len(data):
         raise Fault(f"is damaged: {name} ends beyond the end of the file")
+    if start + info.file_size > end:
+        raise Fault(f"is damaged: {name} overlaps another file in its archive")
+    budget.touch(info.file_size)
+    found = data[start : start + info.file_size]
     if info.CRC and zlib.crc32(found.data) != info.CRC:  # 0: torch was told to compute none
         raise Fault(f"is damaged: the checksum of {name} is wrong")
     return found
@@ -192,18 +228,18 @@ def _zip_bytes(data: Bytes, info: zipfile.ZipInfo) -> Bytes:
 # Torch's older container: five pickles, then the storages one after the other, each after its number of elements.
 
 
-def _from_legacy(data: Bytes) -> Contents:
+def _from_legacy(data: Bytes, budget: Budget) -> list[Contents]:
     stream = io.BytesIO(bytes(data[:PICKLE_BYTES]))
-    if load_pickle(stream) != _LEGACY_MAGIC:
+    if load_pickle(stream, budget) != _LEGACY_MAGIC:
         raise Fault("is a pickle, but not one of torch.save")
-    if load_pickle(stream) != _LEGACY_PROTOCOL:
+    if load_pickle(stream, budget) != _LEGACY_PROTOCOL:
         raise Fault("is in an unknown version of torch's format")
-    system = load_pickle(stream)
+    system = load_pickle(stream, budget)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise Fault("was written on a big-endian machine, which is not supported")
     storages: dict[str, Storage] = {}
-    root = load_pickle(stream, storages)
-    order = load_pickle(stream)
+    root = load_pickle(stream, budget, storages)
+    order = load_pickle(stream, budget)
     places = _legacy_places(data, stream.tell(), order, storages)
 
     def storage_bytes(key: str) -> Bytes:
@@ -211,7 +247,7 @@ def _from_legacy(data: Bytes) -> Contents:
             raise Fault(f"is damaged: it lacks the storage {shown(key)!r}")
         return places[key]
 
-    return _find_tensors(root, storage_bytes)
+    return _find_tensors(root, storage_bytes, budget)
 
 
 def _legacy_places(data: Bytes, position: int, order: object, storages: Mapping[str, Storage]) -> dict[str, Bytes]:
@@ -223,6 +259,8 @@ def _legacy_places(data: Bytes, position: int, order: object, storages: Mapping[
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None:
             raise Fault("is damaged: it lists a storage that it does not use")
+        if key in places:
+            raise Fault("is damaged: it lists a storage twice")
         size = storage.count * item_size(storage.dtype)
         if int.from_bytes(bytes(data[position : position + 8]), "little") != storage.count:
             raise Fault("is damaged: a storage is not of the size its pickle says")
@@ -236,43 +274,76 @@ def _legacy_places(data: Bytes, position: int, order: object, storages: Mapping[
 # safetensors: the length of a JSON header, the header, the tensors.
 
 
-def _from_safetensors(data: Bytes) -> dict[str, Tensor]:
+def _from_safetensors(data: Bytes, budget: Budget) -> dict[str, Tensor]:
     length = int.from_bytes(bytes(data[:8]), "little")
     if length > _DIRECTORY_BYTES:
         raise Fault(f"has a header of more than {_DIRECTORY_BYTES} bytes, which no checkpoint needs")
+    budget.spend(length // _DIRECTORY_BYTES_PER_OPERATION)
     try:
-        header = json.loads(bytes(data[8 : 8 + length]))
+        header = parse_json(bytes(data[8 : 8 + length]))
         header.pop("__metadata__", None)
-        return {name: _safetensor(data[8 + length :], **entry) for name, entry in header.items()}
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise Fault("is damaged: its header is not that of a safetensors file") from error
+        budget.spend(_TENSOR_OPERATIONS * len(header))
+        found = {name: _safetensor(data[8 + length :], budget, **entry) for name, entry in header.items()}
+        places = sorted(tuple(entry["data_offsets"]) for entry in header.values())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Fault(f"is damaged: its header is not that of a safetensors file ({error})") from error
+    for name in found:
+        check_name(name)
+    starts, ends = [0, *(end for _, end in places)], [*(start for start, _ in places), len(data) - 8 - length]
+    if starts != ends:
+        raise Fault("is damaged: its tensors overlap, or leave gaps between them")
+    return found
 
 
-def _safetensor(data: Bytes, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+def _safetensor(data: Bytes, budget: Budget, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
     start, end = data_offsets
     if not isinstance(dtype, str) or not all(map(is_count, (start, end, *shape))) or len(shape) > 8:
         raise ValueError("an impossible tensor")
     kind = _SAFETENSORS_TYPES.get(dtype, dtype)
-    if end > len(data) or (kind in _TYPES and end - start != math.prod(shape) * item_size(kind)):
+    if start > end or end > len(data) or (kind in _TYPES and end - start != math.prod(shape) * item_size(kind)):
         raise ValueError("a tensor whose place is not in the file or has another size")
     strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return Tensor(tuple(shape), partial(_decode, data[start:end], kind, 0, tuple(shape), strides))
+    return Tensor(tuple(shape), kind, partial(_decode, data[start:end], kind, 0, tuple(shape), strides))
 
 
 # From what a file holds to named tensors.
 
 
-def _find_tensors(root: object, storage_bytes: Callable[[str], Bytes]) -> Contents:
-    """The first of "state_dict", "model" and the object itself that is a state dictionary or a module."""
-    top = _entries(root)
-    for candidate in (top.get("state_dict"), top.get("model"), root):
-        model = _unwrapped(candidate)
-        stored = _stored_tensors(model)
+def _find_tensors(root: object, storage_bytes: Callable[[str], Bytes], budget: Budget) -> list[Contents]:
+    """Every state dictionary and every module: the object itself, or what lies under its keys."""
+    config = _entries(_entries(root).get("config"))
+    found: list[Contents] = []
+    for place, holder in _holders(root, budget):
+        model = _unwrapped(holder)
+        stored = _stored_tensors(model, budget)
         if stored:
-            tensors = {name: Tensor(t.shape, partial(_read_stored, t, storage_bytes)) for name, t in stored.items()}
+            budget.spend(_TENSOR_OPERATIONS * len(stored))
+            tensors = {
+                name: Tensor(t.shape, t.dtype, partial(_read_stored, t, storage_bytes)) for name, t in stored.items()
+            }
             model_class = str(model.class_name) if isinstance(model, Inert) else ""
-            return Contents(tensors, _entries(top.get("config")), model_class, _entries(model))
-    raise Fault('holds no tensors: neither under "state_dict" or "model" nor at its top')
+            found.append(Contents(tensors, place, config, model_class, _entries(model)))
+    if not found:
+        keys = ", ".join(shown(repr(key), 40) for key in list(_entries(root))[:5])
+        raise Fault(f"holds no tensors, neither at its top nor in a dictionary within it (its keys: {keys or 'none'})")
+    return found
+
+
+def _holders(root: object, budget: Budget) -> Iterator[tuple[str, object]]:
+    """The object and, one level after the other, what lies under keys in it, each once; modules are not looked into."""
+    level, seen = [("", root)], {id(root)}
+    for depth in range(_WRAPPED + 1):
+        deeper: list[tuple[str, object]] = []
+        for place, holder in level:
+            yield place, holder
+            entries = {} if _is_module(holder) or depth == _WRAPPED else _entries(holder)
+            budget.spend(len(entries))
+            for key, value in entries.items():
+                if isinstance(value, dict | Inert) and id(value) not in seen:
+                    budget.hold(_NAME_BYTES)
+                    seen.add(id(value))
+                    deeper.append((f"{place}.{shown(key, 40)}" if place else shown(key, 40), value))
+        level = deeper
 
 
 def _entries(value: object) -> Mapping[str, Any]:
@@ -286,34 +357,59 @@ def _unwrapped(model: object) -> object:
     """The model within torch's wrappers for several GPUs, which have it as their only module."""
     for _ in range(DEPTH):
         modules = _entries(_entries(model).get("_modules")) if isinstance(model, Inert) else {}
-        if list(modules) != ["module"]:
+        if len(modules) != 1 or "module" not in modules:
             break
         model = modules["module"]
     return model
 
 
-def _stored_tensors(model: object) -> dict[str, StoredTensor]:
+def _is_module(value: object) -> bool:
+    return isinstance(value, Inert) and "_modules" in value.attributes
+
+
+def _stored_tensors(model: object, budget: Budget) -> dict[str, StoredTensor]:
     """A state dictionary's tensors, or those of a module and its submodules under the names of its state dictionary."""
+    if isinstance(model, Inert) and _is_module(model):
+        return _module_tensors(model, budget)
     entries = _entries(model)
-    if not isinstance(model, Inert) or "_modules" not in entries:
-        return {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
-    return dict(_walk_module(model))
+    budget.spend(len(entries))
+    found = {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
+    for name in found:
+        check_name(name)
+    return found
 
 
-def _walk_module(model: Inert) -> Iterator[tuple[str, StoredTensor]]:
-    """Names and tensors of a module, depth first; a module that contains itself meets the limits."""
+def _module_tensors(model: Inert, budget: Budget) -> dict[str, StoredTensor]:
+    """Tensors of a module, depth first; a module that contains itself meets the limits."""
+    found: dict[str, StoredTensor] = {}
     pending: list[tuple[str, object, int]] = [("", model, 0)]
     visited = 0
     while pending:
         prefix, module, depth = pending.pop()
         entries = _entries(module)
-        own = {**_entries(entries.get("_parameters")), **_entries(entries.get("_buffers"))}
+        own = [_entries(entries.get(kind)) for kind in ("_parameters", "_buffers")]
         below = _entries(entries.get("_modules"))
-        visited += len(own) + len(below)
-        if visited > TENSORS or depth > DEPTH or any(len(name) > 100 for name in (*own, *below)):
+        parts = sum(map(len, (*own, below)))
+        visited += parts
+        if visited > TENSORS or depth > DEPTH:
             raise Fault("holds a module with more parts than any model has")
-        yield from ((prefix + name, value) for name, value in own.items() if isinstance(value, StoredTensor))
-        pending.extend((f"{prefix}{name}.", part, depth + 1) for name, part in reversed(list(below.items())))
+        budget.spend(parts)
+        for name, value in chain.from_iterable(tensors.items() for tensors in own):
+            if isinstance(value, StoredTensor):
+                whole = _joined(prefix, name, budget)
+                if whole in found:
+                    raise Fault(f"holds two tensors of the name {shown(whole)}, so that it is not known which counts")
+                found[whole] = value
+        pending.extend((_joined(prefix, name, budget) + ".", part, depth + 1) for name, part in reversed(below.items()))
+    return found
+
+
+def _joined(prefix: str, name: str, budget: Budget) -> str:
+    """A longer name, paid for: every tensor of a module bears the names of all modules around it."""
+    check_name(name)
+    budget.hold(_NAME_BYTES + 4 * (len(prefix) + len(name)))
+    check_name(whole := prefix + name)
+    return whole
 
 
 def item_size(dtype: str) -> int:
@@ -335,14 +431,18 @@ def _read_stored(tensor: StoredTensor, storage_bytes: Callable[[str], Bytes]) ->
 def _decode(data: Bytes, dtype: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[Any]:
     """The values of a tensor in ``data``; offset and strides in elements. May be a view of the file."""
     size = item_size(dtype)
-    if 0 in shape:
-        return np.empty(shape, np.float32)
-    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if (last + 1) * size > len(data):
-        raise Fault("is damaged: a tensor reaches beyond the end of its storage")
     kind = "<u2" if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
+    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    if 0 not in shape and (last + 1) * size > len(data):
+        raise Fault("is damaged: a tensor reaches beyond the end of its storage")
     try:
+        if 0 in shape:
+            return np.empty(shape, np.float32 if dtype == "bfloat16" else kind)
         found: NDArray[Any] = np.ndarray(shape, kind, data.data, offset * size, [stride * size for stride in strides])
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:
         raise Fault("is damaged: a tensor has an impossible shape") from error
-    return (found.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else found
+    if dtype != "bfloat16":
+        return found
+    wide = found.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)

@@ -11,7 +11,7 @@ Which names are let through, as names:
 - every name outside the standard library (`torch.nn.modules.conv.Conv1d`, `glow.WaveGlow`, a user's `model.Net`),
   because whole pickled modules name them; they stay names.
 
-Work and memory are bounded by `OPERATIONS` and `PICKLE_BYTES`, whatever the pickle says.
+Work and memory are paid from the file's `Budget`, where they are spent, whatever the pickle says.
 """
 
 import pickletools
@@ -21,10 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeGuard
 
+from fte_export.budget import Budget, Fault, check_name, shown
+
 PICKLE_BYTES = 64 << 20
 """Size of all pickles of one checkpoint, bytes; those of the published ones are below 1 MiB."""
-OPERATIONS = 2_000_000
-"""Opcodes run, and items copied by them, in one pickle."""
+_ENTRY_BYTES = 100
+"""What an entry of a dictionary takes in memory."""
+_CALL = 4
+"""Operations that a call costs beside those of its arguments."""
 
 _PYTHON_2_MODULES = {"__builtin__", "copy_reg", "commands", "popen2", "cPickle", "exceptions", "urllib2", "StringIO"}
 _STANDARD_LIBRARY = sys.stdlib_module_names | _PYTHON_2_MODULES
@@ -63,10 +67,6 @@ STORAGE_TYPES: Mapping[str, str] = {
 """Element type of torch's storage classes, by class name."""
 
 
-class Fault(Exception):  # noqa: N818 - a sentence's rest, which becomes a CheckpointError
-    """What is wrong with a file, as the rest of a sentence that begins with its name."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Global:
     """A name the pickle asks for: never imported."""
@@ -95,12 +95,6 @@ class Inert:
             maker = self.args[0]
         return maker if isinstance(maker, Global) else None
 
-    def restore(self, state: object) -> None:
-        """Keep what BUILD sets: a dictionary of attributes, or a pair of it and that of the slots."""
-        for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-            if isinstance(part, dict):
-                self.attributes.update(part)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
@@ -128,20 +122,14 @@ class StoredTensor:
     """Elements."""
 
 
-def shown(text: str, length: int = 100) -> str:
-    """``text`` from a file, fit for an error message: printable, on one line, not longer than ``length``."""
-    printable = text if text.isprintable() else ascii(text)
-    return printable if len(printable) <= length else printable[: length - 3] + "..."
-
-
-def load_pickle(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
+def load_pickle(stream: IO[bytes], budget: Budget, storages: dict[str, Storage] | None = None) -> object:
     """Read one pickle from ``stream`` and leave that after its end; classes and objects come out as inert records.
 
     The storages it refers to are added to ``storages``, whole, by key.
-    Raises Fault when the pickle is damaged, asks for what no tensor needs, or is past a limit.
+    Raises Fault when the pickle is damaged, asks for what no tensor needs, or is past its budget.
     """
     try:
-        return _Machine({} if storages is None else storages).run(stream)
+        return _Machine(budget, {} if storages is None else storages).run(stream)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise Fault("is damaged: its pickle makes no sense") from error
 
@@ -149,18 +137,18 @@ def load_pickle(stream: IO[bytes], storages: dict[str, Storage] | None = None) -
 class _Machine:
     """The stack machine of one pickle. Methods named after opcodes run them."""
 
-    def __init__(self, storages: dict[str, Storage]) -> None:
+    def __init__(self, budget: Budget, storages: dict[str, Storage]) -> None:
+        self.budget = budget
         self.storages = storages
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.left = OPERATIONS
 
     def run(self, stream: IO[bytes]) -> object:
         for opcode, arg, _ in pickletools.genops(stream):
-            self.spend(1)
+            self.budget.spend(1)
             if opcode.name in _LITERALS:
-                self.push(arg)
+                self.literal(arg)
             elif opcode.name in _OPERATIONS:
                 _OPERATIONS[opcode.name](self, arg)
             elif opcode.name == "STOP":
@@ -169,10 +157,10 @@ class _Machine:
                 raise Fault(f"uses the pickle opcode {opcode.name}, which no checkpoint needs, and was not loaded")
         raise Fault("is damaged: its pickle has no end")
 
-    def spend(self, amount: int) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise Fault(f"has a pickle of more than {OPERATIONS} operations, which no checkpoint needs")
+    def literal(self, value: Any) -> None:
+        if isinstance(value, str | bytes | bytearray) and len(value) > _ENTRY_BYTES:
+            self.budget.hold(len(value))
+        self.push(value)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -220,25 +208,46 @@ class _Machine:
             raise TypeError("items for what is no list")
 
     def set_items(self, items: list[Any]) -> None:
-        target, pairs = self.stack[-1], _dictionary(_pairs(items))
+        target, pairs = self.stack[-1], _pairs(items)
         if isinstance(target, dict):
-            target.update(pairs)
+            self.insert(target, pairs)
         elif isinstance(target, Inert):
-            target.restore(pairs)
+            self.insert(target.attributes, pairs, may_replace=True)
         else:
             raise TypeError("keys for what is no dictionary")
+
+    def insert(
+        self, target: dict[str, Any], pairs: Iterable[tuple[object, Any]], *, may_replace: bool = False
+    ) -> dict[str, Any]:
+        """Add the entries under strings: nothing we look for lies under other keys, and hashing some has no bound.
+
+        Which of two values of one key counts is told by no file, so that two are refused; but ``may_replace`` them
+        where attributes of an object and its items meet.
+        """
+        for key, value in pairs:
+            self.budget.spend(1)
+            if not isinstance(key, str):
+                continue
+            self.budget.touch(len(key))  # two equal keys are compared letter by letter, as often as the pickle says
+            if key not in target:
+                self.budget.hold(_ENTRY_BYTES)
+            elif not may_replace:
+                raise Fault(f"has the key {shown(key)!r} twice in one dictionary, so that it is not known which counts")
+            target[key] = value
+        return target
 
     def name(self, arg: str) -> None:
         self.push(_global(*arg.split(" ", 1)))
 
     def name_from_stack(self, _: Any) -> None:
-        module, name = self.pop_many(2)
-        self.push(_global(module, name))
+        self.push(_global(*self.pop_many(2)))
 
     def persistent(self, _: Any) -> None:
         """torch's references out of the pickle: a storage, or the class of a module with its source (old files)."""
         identifier = self.stack.pop()
-        self.spend_size(identifier)
+        if not isinstance(identifier, tuple):
+            raise TypeError("a reference that is no tuple")
+        self.budget.spend(_CALL + len(identifier))
         kind, *rest = identifier
         if kind not in ("module", "storage"):
             raise ValueError("an unknown kind of reference")
@@ -247,6 +256,7 @@ class _Machine:
     def storage(self, storage_class: Any, key: Any, _location: Any, count: Any, view: Any = None) -> Storage:
         if not (isinstance(storage_class, Global) and isinstance(key, str) and is_count(count)):
             raise ValueError("an impossible storage")
+        check_name(key)
         dtype = STORAGE_TYPES.get(storage_class.name, storage_class.name)
         whole = self.storages.setdefault(key, Storage(key, dtype, count))
         if whole.dtype != dtype or whole.count != count:
@@ -272,30 +282,32 @@ class _Machine:
     def call(self, maker: Any, args: Any) -> None:
         if not isinstance(args, tuple):
             raise TypeError("arguments that are no tuple")
-        self.spend_size(args)
-        self.push(_make(maker, args))
+        self.push(self.made(maker, args))
+
+    def made(self, maker: object, args: tuple[Any, ...] | list[Any]) -> object:
+        """What calling ``maker`` stands for: a tensor, a plain container, or an inert record."""
+        self.budget.spend(_CALL + len(args))  # they are copied, and a pickle may give one list again and again
+        if isinstance(maker, Global):
+            build = _MAKERS.get((maker.module, maker.name))
+            if build is not None:
+                return build(self, *args)
+        return Inert(maker, tuple(args))
 
     def build(self, _: Any) -> None:
-        state = self.stack.pop()
-        self.spend_size(state)
-        if isinstance(self.stack[-1], Inert):
-            self.stack[-1].restore(state)
-
-    def spend_size(self, value: Any) -> None:
-        """Pay for copying ``value`` and what lies directly in it: a pickle may ask for many copies of one object."""
-        self.spend(_size(value))
-        if isinstance(value, tuple):
-            self.spend(sum(map(_size, value)))
-
-
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, tuple | list | dict) else 1
+        """Keep what BUILD sets: a dictionary of attributes, or a pair of it and that of the slots."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Inert):
+            for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+                if isinstance(part, dict):
+                    self.insert(target.attributes, part.items(), may_replace=True)
 
 
 def _global(module: object, name: object) -> Global:
     """The name, or Fault when it is one of the standard library that data does not need."""
     if not isinstance(module, str) or not isinstance(name, str):
         raise TypeError("a global's name is no string")
+    check_name(module)
+    check_name(name)
     found = Global(module, name)
     root = module.partition(".")[0]
     if root in _STANDARD_LIBRARY and name not in HARMLESS.get(module, ()):
@@ -311,16 +323,7 @@ def _storage_view(whole: Storage, view: Any) -> Storage:
     return Storage(whole.key, whole.dtype, count, first)
 
 
-def _make(maker: object, args: tuple[Any, ...]) -> object:
-    """What calling ``maker`` stands for: a tensor, a plain container, or an inert record."""
-    if isinstance(maker, Global):
-        build = _MAKERS.get((maker.module, maker.name))
-        if build is not None:
-            return build(*args)
-    return Inert(maker, args)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
+def _tensor(_machine: _Machine, storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
     """torch._utils._rebuild_tensor, and _rebuild_tensor_v2 with (requires_grad, hooks, metadata) more."""
     if not isinstance(storage, Storage):
         raise TypeError("a tensor without storage")
@@ -329,7 +332,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> 
     return _checked_tensor(storage, storage.dtype, offset, shape, strides)
 
 
-def _typed_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
+def _typed_tensor(_machine: _Machine, storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> StoredTensor:
     """torch._utils._rebuild_tensor_v3, with (requires_grad, hooks, dtype) more: the storage itself is untyped."""
     if not isinstance(storage, Storage) or not isinstance(more[2], Global):
         raise TypeError("a tensor without storage or type")
@@ -357,23 +360,24 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
 
 
-def _first(value: object = None, *_more: object) -> object:
+def _first(_machine: _Machine, value: object = None, *_more: object) -> object:
     """A parameter or variable is, to us, the tensor it wraps."""
     return value
 
 
-def _from_type(maker: object, _type: object, args: Any, *_state: object) -> object:
+def _from_type(machine: _Machine, maker: object, _type: object, args: Any, *_state: object) -> object:
     """torch._utils._rebuild_from_type_v2: a subclass of Tensor, or one with attributes."""
-    return None if isinstance(maker, Global) and maker.name == "_rebuild_from_type_v2" else _make(maker, args)
+    if isinstance(maker, Global) and maker.name == "_rebuild_from_type_v2":
+        return None
+    if not isinstance(args, tuple | list):
+        raise TypeError("arguments that are no tuple")
+    return machine.made(maker, args)
 
 
-def _ordered(pairs: Any = (), *_more: object) -> object:
-    return _dictionary((pair[0], pair[1]) for pair in pairs)
-
-
-def _dictionary(pairs: Iterable[tuple[object, object]]) -> dict[str, Any]:
-    """The entries under strings: nothing we look for lies under other keys, and hashing some of those has no bound."""
-    return {key: value for key, value in pairs if isinstance(key, str)}
+def _ordered(machine: _Machine, pairs: Any = (), *_more: object) -> object:
+    if not isinstance(pairs, tuple | list):
+        raise TypeError("entries that are no list")
+    return machine.insert({}, ((pair[0], pair[1]) for pair in pairs))
 
 
 def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fte.constants import FFT_SIZE, HOP, LIMITS, MEL_FMAX, MEL_FMIN, SAMPLE_RATE
 from fte.errors import BundleError
+from fte.strict_json import parse_json
 
 FORMAT = "fte-voice"
 VERSION = 1
@@ -304,23 +305,9 @@ def _read_manifest(folder: Path) -> object:
     if len(raw) > LIMITS.manifest_bytes:
         raise BundleError(f"{file} is larger than {LIMITS.manifest_bytes} bytes, which no manifest is")
     try:
-        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{file} is not valid JSON ({error}): the bundle is damaged, export it again") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys all differ: readers disagree on which of two equal ones counts."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {_shown(key)} stands twice in one object")
-        found[key] = value
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def parse_manifest(data: object, where: str) -> Manifest:

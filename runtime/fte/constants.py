@@ -40,6 +40,8 @@ class Limits:
     """Utterances in one call."""
     checkpoint_bytes: int = 8 << 30
     """Size of a checkpoint file, bytes."""
+    weight: float = 1e6
+    """Magnitude of a weight; those of trained models are below 100."""
     manifest_bytes: int = 16 << 20
     """Size of a bundle's manifest, bytes."""
 

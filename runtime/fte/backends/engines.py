@@ -19,6 +19,7 @@ from fte.bundle import Bundle, sha256_of, weight_files_of
 from fte.constants import LIMITS
 from fte.errors import EngineError, RequestError
 from fte.files import atomic_file, cache_folder
+from fte.strict_json import parse_json
 
 FORMAT, VERSION = "fte-engine", 1
 _MOST_SIDECAR_BYTES = 1 << 16
@@ -193,7 +194,7 @@ def _read_sidecar(path: Path) -> BuiltEngine:
     try:
         if path.is_symlink() or os.path.getsize(path) > _MOST_SIDECAR_BYTES:  # noqa: PTH202
             raise ValueError("it is a link, or too large")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
         if (document["format"], document["version"]) != (FORMAT, VERSION):
             raise ValueError("it is of another format")
         key = document["key"]

@@ -1,6 +1,5 @@
 """Two reports beside each other."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from fte.bench.report import SCHEMA, VERSION, Report
 from fte.errors import RequestError
+from fte.strict_json import parse_json
 
 MOST_BYTES = 1 << 20
 """Size of a report; ours have some kilobytes."""
@@ -87,14 +87,10 @@ def _parsed(data: bytes) -> Any:
     """JSON of the whole or else of its last line; None where neither is any."""
     for text in (data, data.rstrip().rpartition(b"\n")[2]):
         try:
-            return json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
+            return parse_json(text)
+        except ValueError:
             continue
     return None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def compare(a: Report, b: Report, names: tuple[str, str] = ("a", "b")) -> list[Comparison]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ import safetensors.numpy
 from fte.constants import LIMITS
 from fte.errors import RequestError
 from fte.files import atomic_file
+from fte.strict_json import parse_json
 
 Float32 = npt.NDArray[np.float32]
 Aggregation = Literal["time_and_batch", "batch"]
@@ -220,16 +221,12 @@ def _json_object(text: object, name: str) -> dict[str, Any]:
     if not isinstance(text, str):
         raise _NoStyleError(f"{name} should be JSON and is missing: extract the style anew")
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _NoStyleError(f"{name} is not valid JSON, extract the style anew") from error
+        value = parse_json(text)
+    except ValueError as error:
+        raise _NoStyleError(f"{name} is not valid JSON ({error}), extract the style anew") from error
     if not isinstance(value, dict):
         raise _NoStyleError(f"{name} is JSON but no object: extract the style anew")
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _check_keys(found: dict[str, Any], expected: tuple[str, ...] | list[str], where: str) -> None:
