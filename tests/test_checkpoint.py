@@ -859,7 +859,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
     [
         pytest.param(b"N0" * 3000 + b"N.", id="long"),
         pytest.param(
-            b"](" + b"NN\x86" * 500 + b"e\x85q\x01ccollections\nOrderedDict\n" + b"h\x01R" * 10 + b".",
+            b"](" + b"NN\x86" * 500 + b"e\x85q\x01ccollections\nOrderedDict\nq\x02" + b"h\x02h\x01R0" * 10 + b"N.",
             id="copies of a list",
         ),
         pytest.param(b"N\x85" + b"q\x01h\x01\x86" * 2000 + b".", id="a tree of shared tuples"),

@@ -237,10 +237,14 @@ class _Machine:
         return target
 
     def name(self, arg: str) -> None:
-        self.push(_global(*arg.split(" ", 1)))
+        self.push(self.named(*arg.split(" ", 1)))
 
     def name_from_stack(self, _: Any) -> None:
-        self.push(_global(*self.pop_many(2)))
+        self.push(self.named(*self.pop_many(2)))
+
+    def named(self, module: object, name: object) -> Global:
+        self.budget.spend(_CALL)
+        return _global(module, name)
 
     def persistent(self, _: Any) -> None:
         """torch's references out of the pickle: a storage, or the class of a module with its source (old files)."""
@@ -273,7 +277,7 @@ class _Machine:
 
     def instance(self, arg: str) -> None:
         args = tuple(self.pop_marked())
-        self.call(_global(*arg.split(" ", 1)), args)
+        self.call(self.named(*arg.split(" ", 1)), args)
 
     def instance_from_stack(self, _: Any) -> None:
         maker, *args = self.pop_marked()
