@@ -21,11 +21,12 @@ _FLOWTRON_NAMES = (
 
 def save_flowtron(path: Path, sizes: FlowtronSizes, seed: int = 0, changes: Mapping[str, Any] | None = None) -> Path:
     """Save a random Flowtron as ``{"state_dict": ...}``; ``changes`` replaces tensors by their public names."""
-    state = {_public_name(key): array for key, array in random_flowtron(sizes, seed).arrays.items()}
+    state = {public_flowtron_name(key): array for key, array in random_flowtron(sizes, seed).arrays.items()}
     return _save(path, {**state, **(changes or {})})
 
 
-def _public_name(key: str) -> str:
+def public_flowtron_name(key: str) -> str:
+    """The public repository's name of a tensor of a Flowtron."""
     for pattern, replacement in _FLOWTRON_NAMES:
         key = re.sub(pattern, replacement, key)
     return key

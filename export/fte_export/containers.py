@@ -281,12 +281,15 @@ def _from_safetensors(data: Bytes, budget: Budget) -> dict[str, Tensor]:
     budget.spend(length // _DIRECTORY_BYTES_PER_OPERATION)
     try:
         header = parse_json(bytes(data[8 : 8 + length]))
+    except ValueError as error:
+        raise Fault(f"is damaged: its header is not that of a safetensors file ({error})") from error
+    try:
         header.pop("__metadata__", None)
         budget.spend(_TENSOR_OPERATIONS * len(header))
         found = {name: _safetensor(data[8 + length :], budget, **entry) for name, entry in header.items()}
         places = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     except (AttributeError, TypeError, ValueError) as error:
-        raise Fault(f"is damaged: its header is not that of a safetensors file ({error})") from error
+        raise Fault("is damaged: its header is not that of a safetensors file") from error
     for name in found:
         check_name(name)
     starts, ends = [0, *(end for _, end in places)], [*(start for start, _ in places), len(data) - 8 - length]
