@@ -17,6 +17,7 @@
 #include "encoder.h"
 #include "fault.h"
 #include "kernels.h"
+#include "range.h"
 #include "team.h"
 #include "vocoder.h"
 #include "voice.h"
@@ -43,6 +44,8 @@ bool has_shape(const Array& array, std::initializer_list<std::size_t> shape) {
   }
   return true;
 }
+
+bool is_finite(const In<float>& array) { return fte::all_finite(array.data(), array.size()); }
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
@@ -82,6 +85,8 @@ class Engine {
     const std::size_t frames = mel.ndim() == 2 ? mel.shape(0) : 0;
     need(has_shape(mel, {frames, at(v.mels)}) && frames > 0 && frames < (1 << 20), "mel");
     need(has_shape(noise, {frames * at(v.phases), at(v.group)}), "noise");
+    need(is_finite(mel), "mel");
+    need(is_finite(noise), "noise");
     need(has_shape(audio, {frames * at(v.hop())}), "audio");
     fte::vocode(v, kernels_, team_, mel.data(), static_cast<int>(frames), noise.data(), audio.data());
   }
@@ -103,7 +108,7 @@ class Engine {
          {fte::Instructions::portable, fte::Instructions::avx2, fte::Instructions::avx512vnni}) {
       if (name == fte::name_of(each) && fte::has(each)) return each;
     }
-    throw fte::bad_argument("this CPU has no instructions called " + name.substr(0, 40));
+    throw fte::bad_argument("this CPU has no instructions called " + fte::shown(name, 40));
   }
 
   const fte::Kernels& kernels_;  // first: whether this CPU has the instructions is told whatever the voice is
@@ -151,7 +156,7 @@ class Flow {
   void run(In<float> z, std::optional<In<float>> prior, std::optional<In<float>> imposed, Out<float> mel,
            Out<float> attention, std::optional<Out<float>> gate) {
     const std::size_t count = z.ndim() == 3 ? z.shape(0) : 0;
-    need(count > 0 && count <= 4096 && has_shape(z, {count, batch_, at(sizes_.mels)}), "z");
+    need(count > 0 && count <= 4096 && has_shape(z, {count, batch_, at(sizes_.mels)}) && is_finite(z), "z");
     need(!prior || has_shape(*prior, {count, batch_, symbols_}), "prior");
     need(imposed.has_value() == has_imposed_ && (!imposed || has_shape(*imposed, {count, batch_, symbols_})),
          "imposed");

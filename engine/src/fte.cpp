@@ -48,7 +48,7 @@ fte_status status_of(fte::Kind kind) {
 
 fte_status failed(fte_status status, const char* what) noexcept {
   try {
-    last_error() = what;
+    last_error() = fte::shown(what, 1000);
   } catch (...) {  // no memory for the text: the status has to do
   }
   return status;
@@ -134,17 +134,14 @@ fte_status fte_voice_open(const char* folder, const fte_voice_options* options, 
   return guarded([&] {
     need(voice != nullptr, "voice is null");
     *voice = nullptr;
-    need(folder != nullptr, "folder is null");
+    need(folder != nullptr && *folder != '\0', "folder is null or empty: give that of an exported voice");
     const fte_voice_options o = complete(options, fte_voice_options_init);
     need(o.threads >= 0 && o.threads <= fte::kMostThreads, "threads lies between 1 and 256, or is 0");
     const int cores = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, fte::kMostThreads);
     auto found = std::make_unique<fte_voice>();
     found->speaker = std::make_shared<fte::Speaker>(folder, o.precision ? o.precision : "", o.check_hash != 0,
                                                     o.threads ? o.threads : cores);
-    fte::Voice& weights = found->speaker->voice;  // read now, so that a stream cannot find them damaged
-    weights.encoder();
-    for (int k = 0; k < weights.flowtron().flows; ++k) weights.flow(k);
-    weights.vocoder();
+    found->speaker->voice.vocoder();  // a voice without one is refused now
     *voice = found.release();
     return FTE_OK;
   });

@@ -13,12 +13,7 @@ namespace {
 constexpr int kMostDepth = 32;
 constexpr int kMostValues = 1 << 18;  // so that a text of megabytes cannot become gigabytes
 
-// A key or a text in an error, without what a terminal might act on.
-std::string shown(const std::string& text) {
-  std::string found;
-  for (char c : text.substr(0, 60)) found += (c >= ' ' && c < 127) ? c : '?';
-  return found;
-}
+constexpr std::size_t kMostKey = 60;  // bytes of a key in an error
 
 }  // namespace
 
@@ -98,8 +93,9 @@ class JsonParser {
       const std::string key = string();
       skip();
       take(':');
-      Json member = value(found.path_ + "." + shown(key), depth + 1);
-      if (!found.object_.emplace(key, std::move(member)).second) wrong("the key " + shown(key) + " stands twice");
+      Json member = value(found.path_ + "." + shown(key, kMostKey), depth + 1);
+      if (!found.object_.emplace(key, std::move(member)).second)
+        wrong("the key " + shown(key, kMostKey) + " stands twice");
       skip();
       if (next() == '}') break;
       take(',');

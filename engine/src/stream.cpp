@@ -7,6 +7,7 @@
 
 #include "fault.h"
 #include "noise.h"
+#include "range.h"
 
 namespace fte {
 namespace {
@@ -21,9 +22,19 @@ void need(bool fits, const std::string& otherwise) {
   if (!fits) throw bad_argument(otherwise);
 }
 
-void need_finite(const std::vector<float>& values, const char* name) {
-  const bool finite = std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
-  need(finite, std::string(name) + " has values that are not finite");
+void need_latents(const std::vector<float>& values, const char* name) {
+  need(all_within(values.data(), values.size(), kMostLatent),
+       std::string(name) + " has values that are not finite or outside -100 to 100: those of speech lie within 10");
+}
+
+// Weights that are finite may still overflow together. What comes of it must not vanish in a relu or among the levels
+// of int8, and not be played.
+void need_finite(const std::vector<float>& values, const char* what) {
+  if (!all_finite(values.data(), values.size())) {
+    throw bad_bundle(std::string(what) +
+                     " came out infinite or as no number: the voice's weights are damaged, or the " +
+                     "request is far from speech");
+  }
 }
 
 bool within(float value, float least, float most) { return value >= least && value <= most; }
@@ -65,8 +76,8 @@ Stream::Stream(std::shared_ptr<Speaker> speaker, const std::int64_t* ids, std::s
   need(o.overlap >= 0 && o.overlap <= kMostFrames, "overlap lies between 0 and 10000 frames");
   need(o.z.size() <= at(kMostFrames) * at(n.mels) && o.style.size() <= at(kMostFrames) * at(n.mels),
        "z and style have at most 10000 frames");
-  need_finite(o.z, "z");
-  need_finite(o.style, "style");
+  need_latents(o.z, "z");
+  need_latents(o.style, "style");
   size_ = std::min(o.first_chunk, o.chunk);
 }
 
@@ -77,6 +88,19 @@ void Stream::check_cancelled() const {
 const std::vector<float>& Stream::next() {
   samples_.clear();
   check_cancelled();
+  if (failed_) throw Fault(*failed_);
+  try {
+    compute();
+  } catch (const Fault& fault) {
+    samples_.clear();
+    if (fault.kind() == Kind::bundle) failed_ = std::make_unique<Fault>(fault);
+    throw;
+  }
+  return samples_;
+}
+
+// The next chunk, if there is one.
+void Stream::compute() {
   if (!begun_) begin();
   while (decoded_ < frames_ && decoded_ < position_ + size_ + options_.overlap) {
     check_cancelled();
@@ -89,7 +113,6 @@ const std::vector<float>& Stream::next() {
     position_ = stop;
     size_ = std::min(2 * size_, options_.chunk);
   }
-  return samples_;
 }
 
 // Everything before the first sound: the encoder, z, and every flow but flow 0.
@@ -111,7 +134,7 @@ void Stream::begin() {
       float* row = residual_.data() + at(t) * at(n.mels);
       normal_row(options_.seed, options_.request, NoiseStream::prior, at(from_the_end ? frames_ - 1 - t : t), n.mels,
                  row);
-      const float* mean = rows ? options_.style.data() + at(std::min(t, rows - 1)) * at(n.mels) : nullptr;
+      const float* mean = rows ? options_.style.data() + at(t % rows) * at(n.mels) : nullptr;
       for (int m = 0; m < n.mels; ++m) row[m] = options_.sigma * row[m] + (mean ? mean[m] : 0.0F);
     }
   }
@@ -153,6 +176,7 @@ std::vector<float> Stream::run_block(int count, int first, std::vector<float>* a
   frames.attention = attention->data();
   frames.gate = gate->data();
   run_->run(frames);
+  need_finite(mel, "the mel frames");
   return mel;
 }
 
@@ -234,6 +258,7 @@ void Stream::vocode_chunk(int start, int stop) {
          audio.data());
   samples_.assign(audio.begin() + static_cast<std::ptrdiff_t>(at(start - left) * at(v.hop())),
                   audio.begin() + static_cast<std::ptrdiff_t>(at(stop - left) * at(v.hop())));
+  need_finite(samples_, "the samples");
 }
 
 }  // namespace fte

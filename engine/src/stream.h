@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "decoder.h"
+#include "fault.h"
 #include "kernels.h"
 #include "team.h"
 #include "voice.h"
@@ -16,6 +17,7 @@ namespace fte {
 
 constexpr int kMostSymbols = 1000;
 constexpr int kMostFrames = 10000;
+constexpr float kMostLatent = 100.0F;  // magnitude of z and of a style's mean; those of speech lie within 10
 
 // A voice and what computes for it, shared by its streams.
 struct Speaker {
@@ -33,7 +35,7 @@ struct StreamOptions {
   float sigma = 0.5F, vocoder_sigma = 0.8F, gate_threshold = 0.5F, temperature = 1.0F;
   bool stop_with_attention = true;
   int max_frames = 0;
-  std::vector<float> style;  // (rows, M)
+  std::vector<float> style;  // (rows, M), repeated to as many as there are frames
   std::vector<float> z;      // (T, M)
   int first_chunk = 24, chunk = 237, overlap = 8;
 };
@@ -64,6 +66,7 @@ class Stream {
   void cancel() { cancelled_ = true; }
 
  private:
+  void compute();
   void begin();
   void run_early_flow(int k);
   bool decode_block();
@@ -76,6 +79,7 @@ class Stream {
   const StreamOptions options_;
   const std::vector<std::int64_t> ids_;
   std::atomic<bool> cancelled_{false};
+  std::unique_ptr<Fault> failed_;  // what ended the stream: what follows a frame that is no number would be wrong
 
   bool begun_ = false;
   std::vector<float> memory_;         // (N, D)

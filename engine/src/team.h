@@ -2,11 +2,7 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
-#include <thread>
-#include <vector>
 
 namespace fte {
 
@@ -29,7 +25,8 @@ class Barrier {
   std::atomic<int> round_{0};
 };
 
-// Workers 0 (the caller's thread) to n - 1. `run` returns when all are done; the threads sleep between runs.
+// Workers 0 (the caller's thread) to n - 1. `run` returns when all are done; the threads sleep between runs. A fork
+// leaves the threads behind: in the child, the next run starts others.
 class Team {
  public:
   // Throws Fault where the system refuses so many threads.
@@ -38,25 +35,21 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  int workers() const { return static_cast<int>(threads_.size()) + 1; }
+  int workers() const { return workers_; }
 
   // work(worker, barrier) is called once on each worker and must pass the barrier equally often on all. It must not
-  // throw. Callers on several threads take turns, in the order in which they came.
+  // throw. Callers on several threads take turns, in the order in which they came. Throws Fault as the constructor
+  // does, in the child of a fork.
   void run(const std::function<void(int, Barrier&)>& work);
 
  private:
-  void serve(int worker);
-  void stop();
+  class Crew;
+  friend class Teams;
 
-  Barrier barrier_;
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable turn_, begun_, ended_;
-  long long came_ = 0, served_ = 0;  // callers so far
-  const std::function<void(int, Barrier&)>* work_ = nullptr;
-  int runs_ = 0;
-  std::atomic<int> working_{0};
-  bool over_ = false;
-  std::vector<std::thread> threads_;  // last: they use all the others
+  Crew& crew();
+
+  const int workers_;
+  std::atomic<Crew*> crew_{nullptr};  // nothing in the child of a fork until it runs
 };
 
 // Where the part of `worker` of `count` things ends, in blocks of `block`; it begins where the part before it ends.

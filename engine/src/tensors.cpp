@@ -8,15 +8,18 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "fault.h"
 #include "json.h"
+#include "range.h"
 
 namespace fte {
 namespace {
 
 constexpr std::uint64_t kMostHeader = 16 << 20;  // bytes
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 40;
+constexpr std::size_t kMostName = 100;  // bytes of a tensor's name in an error
 
 std::uint64_t size_of_type(const std::string& type) {
   if (type == "F32") return 4;
@@ -25,10 +28,22 @@ std::uint64_t size_of_type(const std::string& type) {
   return 0;
 }
 
-std::string shown(const std::vector<std::int64_t>& shape) {
+std::string shown_shape(const std::vector<std::int64_t>& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + ")";
+}
+
+bool in_range(const std::string& type, const void* numbers, std::size_t bytes) {
+  std::int32_t most = 0;
+  std::memcpy(&most, &kMostWeight, sizeof most);
+  if (type == "F32") return all_within<std::int32_t>(numbers, bytes / 4, most);
+  if (type == "F16") return all_within<std::int16_t>(numbers, bytes / 2, 0x7bff);  // its largest number is 65504
+  if (type == "BF16") return all_within<std::int16_t>(numbers, bytes / 2, static_cast<std::int16_t>(most >> 16));
+  const auto* levels = static_cast<const std::uint8_t*>(numbers);
+  bool lowest = false;
+  for (std::size_t i = 0; i < bytes; ++i) lowest |= levels[i] == 0x80;
+  return !lowest;
 }
 
 Tensor read_tensor(const Json& entry, const std::string& where, std::uint64_t data, std::uint64_t end) {
@@ -96,33 +111,95 @@ TensorFile::TensorFile(const std::string& path) : file_(path) {
   const Json json = Json::parse(text, path);
   for (const auto& [name, entry] : json.object()) {
     if (name == "__metadata__") continue;
-    tensors_.emplace(name, read_tensor(entry, path + ": " + name.substr(0, 100), sizeof length + header, file_.size()));
+    tensors_.emplace(name,
+                     read_tensor(entry, path + ": " + shown(name, kMostName), sizeof length + header, file_.size()));
   }
+  check_layout(sizeof length + header);
 }
 
-const Tensor& TensorFile::find(const std::string& name, const std::vector<std::int64_t>& shape) const {
+// Tensors follow each other without gaps or overlaps up to the file's end, as the format wants it, and each begins at a
+// multiple of the size of its numbers: one that is moved by a byte reads numbers that nobody wrote.
+void TensorFile::check_layout(std::uint64_t data) const {
+  std::vector<const std::pair<const std::string, Tensor>*> order;
+  for (const auto& each : tensors_) order.push_back(&each);
+  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    return std::pair(a->second.offset, a->second.bytes) < std::pair(b->second.offset, b->second.bytes);
+  });
+  std::uint64_t end = data;
+  for (const auto* each : order) {
+    const auto& [name, tensor] = *each;
+    if (tensor.offset != end) {
+      throw wrong(name, "has data_offsets that leave a gap after the tensor before it, or overlap with it");
+    }
+    if (tensor.offset % size_of_type(tensor.type) != 0) throw wrong(name, "is not aligned to its numbers");
+    end += tensor.bytes;
+  }
+  if (end != file_.size()) throw bad_bundle(file_.path() + " goes on after its last tensor: export the voice again");
+}
+
+Fault TensorFile::wrong(const std::string& name, const std::string& what) const {
+  return bad_bundle(file_.path() + ": " + shown(name, kMostName) + " " + what + ": export the voice again");
+}
+
+const Tensor& TensorFile::find(const std::string& name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) throw bad_bundle(file_.path() + " lacks " + name + ": export the voice again");
-  if (found->second.shape != shape) {
-    throw bad_bundle(file_.path() + ": " + name + " has shape " + shown(found->second.shape) + " and should have " +
-                     shown(shape) + ": export the voice again");
-  }
   return found->second;
 }
 
-Buffer<std::uint8_t> TensorFile::bytes(const Tensor& tensor) const {
-  Buffer<std::uint8_t> found(static_cast<std::size_t>(tensor.bytes));
-  file_.read(tensor.offset, found.data(), found.size());
+const Tensor& TensorFile::take(const std::string& name, const std::string& type,
+                               const std::vector<std::int64_t>& shape) {
+  const Tensor& found = find(name);
+  if (found.shape != shape) {
+    throw wrong(name, "has shape " + shown_shape(found.shape) + " and should have " + shown_shape(shape));
+  }
+  if (found.type != type) throw wrong(name, "is of type " + found.type + " and should be of type " + type);
+  read_.insert(name);
   return found;
 }
 
-Buffer<float> TensorFile::floats(const std::string& name, const std::vector<std::int64_t>& shape, int multiple) const {
-  const Tensor& tensor = find(name, shape);
-  if (tensor.type != "F32") throw bad_bundle(file_.path() + ": " + name + " is not of type F32");
+void TensorFile::read(const std::string& name, const Tensor& tensor, void* to) const {
+  file_.read(tensor.offset, to, static_cast<std::size_t>(tensor.bytes));
+  if (!in_range(tensor.type, to, static_cast<std::size_t>(tensor.bytes))) {
+    throw wrong(name, tensor.type == "I8" ? "has numbers outside -127 to 127"
+                                          : "has numbers that are not finite, or larger than a million");
+  }
+}
+
+Buffer<std::uint8_t> TensorFile::bytes(const std::string& name, const std::string& type,
+                                       const std::vector<std::int64_t>& shape) {
+  const Tensor& tensor = take(name, type, shape);
+  Buffer<std::uint8_t> found(static_cast<std::size_t>(tensor.bytes));
+  read(name, tensor, found.data());
+  return found;
+}
+
+std::string TensorFile::type_of(const std::string& name, const std::string& other) const {
+  const std::string& type = find(name).type;
+  if (type != "F32" && type != other) throw wrong(name, "is of type " + type + " and should be F32 or " + other);
+  return type;
+}
+
+Buffer<float> TensorFile::floats(const std::string& name, const std::vector<std::int64_t>& shape, int multiple) {
+  const Tensor& tensor = take(name, "F32", shape);
   const auto size = static_cast<std::size_t>(tensor.bytes / 4), of = static_cast<std::size_t>(multiple);
   Buffer<float> found((size + of - 1) / of * of);
-  file_.read(tensor.offset, found.data(), static_cast<std::size_t>(tensor.bytes));
+  read(name, tensor, found.data());
   return found;
+}
+
+Buffer<float> TensorFile::scales(const std::string& name, int rows) {
+  Buffer<float> found = floats(name, {rows});
+  if (!std::all_of(found.begin(), found.end(), [](float scale) { return scale > 0.0F; })) {
+    throw wrong(name, "has scales that are not above 0");
+  }
+  return found;
+}
+
+void TensorFile::check_all_read() const {
+  for (const auto& [name, tensor] : tensors_) {
+    if (!read_.count(name)) throw wrong(name, "belongs to no voice of the sizes that the manifest gives");
+  }
 }
 
 namespace {

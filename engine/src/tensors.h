@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "buffer.h"
+#include "fault.h"
 
 namespace fte {
 
@@ -40,26 +42,44 @@ struct Tensor {
   std::uint64_t bytes = 0;
 };
 
+// The largest magnitude of a weight. That of a trained voice is below 100 (that of int8's scales below 1), and what is
+// folded of two of them below 10,000; beyond a million a checkpoint is damaged, and its products overflow.
+constexpr float kMostWeight = 1e6F;
+
+// Whatever is read has been checked: numbers are finite and at most kMostWeight, int8 lies between -127 and 127.
 class TensorFile {
  public:
-  // Reads and checks the header. Throws Fault.
+  // Reads and checks the header: tensors lie one after the other, aligned, without gaps. Throws Fault.
   explicit TensorFile(const std::string& path);
 
   const File& file() const { return file_; }
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
 
-  // A tensor, which has to have this shape. Throws Fault, naming it.
-  const Tensor& find(const std::string& name, const std::vector<std::int64_t>& shape) const;
+  // A tensor's numbers as they stand; it has to have this type and shape. Throws Fault, naming it, as all here.
+  Buffer<std::uint8_t> bytes(const std::string& name, const std::string& type, const std::vector<std::int64_t>& shape);
 
-  // Its numbers as they stand.
-  Buffer<std::uint8_t> bytes(const Tensor& tensor) const;
+  // Which of the types a tensor has, of "F32" and another one that may stand in its place.
+  std::string type_of(const std::string& name, const std::string& other) const;
 
   // The numbers of an F32 tensor; with `multiple`, zeros up to a multiple of so many.
-  Buffer<float> floats(const std::string& name, const std::vector<std::int64_t>& shape, int multiple = 1) const;
+  Buffer<float> floats(const std::string& name, const std::vector<std::int64_t>& shape, int multiple = 1);
+
+  // The scales of an int8 matrix, all above 0.
+  Buffer<float> scales(const std::string& name, int rows);
+
+  // Throws where a tensor was not read: then the file is not that of a voice of these sizes.
+  void check_all_read() const;
 
  private:
+  Fault wrong(const std::string& name, const std::string& what) const;
+  const Tensor& find(const std::string& name) const;
+  const Tensor& take(const std::string& name, const std::string& type, const std::vector<std::int64_t>& shape);
+  void read(const std::string& name, const Tensor& tensor, void* to) const;
+  void check_layout(std::uint64_t data) const;
+
   File file_;
   std::map<std::string, Tensor> tensors_;
+  std::set<std::string> read_;
 };
 
 }  // namespace fte

@@ -35,8 +35,17 @@ bool is_plain_name(const std::string& name) {
   });
 }
 
-Numbers numbers_of(const std::string& type) {
-  return type == "F32" ? Numbers::fp32 : type == "F16" ? Numbers::fp16 : type == "BF16" ? Numbers::bf16 : Numbers::int8;
+// A precision of the manifest is a form of numbers, which says of what type the file's narrow tensors are.
+Numbers numbers_of(const std::string& precision) {
+  if (precision == "fp32") return Numbers::fp32;
+  if (precision == "fp16") return Numbers::fp16;
+  if (precision == "bf16") return Numbers::bf16;
+  if (precision == "int8") return Numbers::int8;
+  throw bad_bundle("the engine has no precision " + shown(precision) + ": it has int8, fp32, fp16 and bf16");
+}
+
+const char* type_of(Numbers numbers) {
+  return numbers == Numbers::fp32 ? "F32" : numbers == Numbers::fp16 ? "F16" : numbers == Numbers::bf16 ? "BF16" : "I8";
 }
 
 // Unit by unit: row 4 u + g is gate g (i, f, g, o, as torch has them) of unit u.
@@ -54,64 +63,16 @@ Buffer<float> ordered(Buffer<float> values, const std::vector<int>& order) {
   return found;
 }
 
-// A matrix of the precision in which the file has it; `name`.scale has the scales of int8 rows.
-Matrix matrix(const TensorFile& file, const std::string& name, int rows, int columns,
-              const std::vector<int>* order = nullptr) {
-  const Tensor& tensor = file.find(name, {rows, columns});
-  const Buffer<std::uint8_t> bytes = file.bytes(tensor);
-  Buffer<float> scales;
-  if (tensor.type == "I8") scales = file.floats(name + ".scale", {rows});
-  return pack(numbers_of(tensor.type), bytes.data(), rows, columns, scales.data(), order);
-}
-
-// Floats of any kind as fp32, rows of `taps` times `columns`, each of which is filled up with zeros to `width`.
-Matrix filled_matrix(const TensorFile& file, const std::string& name, int rows, int taps, int columns, int width) {
-  const Tensor& tensor = file.find(name, {rows, static_cast<std::int64_t>(taps) * columns});
-  const Numbers numbers = numbers_of(tensor.type);
-  if (numbers == Numbers::int8) throw bad_bundle(file.file().path() + ": " + name + " may not be of type I8");
-  const Buffer<std::uint8_t> bytes = file.bytes(tensor);
-  Buffer<float> filled(at(rows) * at(taps) * at(width));
-  for (std::size_t row = 0; row < at(rows) * at(taps); ++row) {
-    for (std::size_t k = 0; k < at(columns); ++k) {
-      const std::size_t from = row * at(columns) + k;
-      float value = 0.0F;
-      if (numbers == Numbers::fp32) {
-        std::memcpy(&value, bytes.data() + 4 * from, sizeof value);
-      } else {
-        std::uint16_t half = 0;
-        std::memcpy(&half, bytes.data() + 2 * from, sizeof half);
-        value = float_of(numbers, half);
-      }
-      filled[row * at(width) + k] = value;
-    }
+// fp16 or bf16 numbers as fp32.
+Buffer<std::uint8_t> widened(const Buffer<std::uint8_t>& halves, Numbers numbers) {
+  Buffer<std::uint8_t> found(2 * halves.size());
+  for (std::size_t i = 0; i < halves.size(); i += 2) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, halves.data() + i, sizeof half);
+    const float value = float_of(numbers, half);
+    std::memcpy(found.data() + 2 * i, &value, sizeof value);
   }
-  return pack(Numbers::fp32, filled.data(), rows, taps * width);
-}
-
-// Columns first to first + width of an int8 or float tensor (rows, columns), filled up to `width`, in int8 where it is.
-Matrix part_of(const TensorFile& file, const std::string& name, int rows, int columns, int first, int count,
-               int width) {
-  const Tensor& tensor = file.find(name, {rows, columns});
-  if (tensor.type != "I8") {
-    // floats: read whole, cut
-    const Matrix whole = filled_matrix(file, name, rows, 1, columns, columns);
-    Buffer<float> cut(at(rows) * at(width));
-    const float* values = reinterpret_cast<const float*>(whole.values.data());
-    for (int row = 0; row < rows; ++row) {
-      for (int k = 0; k < count; ++k) {
-        cut[at(row) * at(width) + at(k)] =
-            values[at(row / kTile) * at(whole.depth) * kTile + at(first + k) * kTile + at(row % kTile)];
-      }
-    }
-    return pack(Numbers::fp32, cut.data(), rows, width);
-  }
-  const Buffer<std::uint8_t> bytes = file.bytes(tensor);
-  const Buffer<float> scales = file.floats(name + ".scale", {rows});
-  Buffer<std::uint8_t> cut(at(rows) * at(width));
-  for (int row = 0; row < rows; ++row) {
-    std::memcpy(cut.data() + at(row) * at(width), bytes.data() + at(row) * at(columns) + at(first), at(count));
-  }
-  return pack(Numbers::int8, cut.data(), rows, width, scales.data());
+  return found;
 }
 
 // Weights in two int8 digits, 128 * high + low, so that nothing of them is lost that matters: (2 rows, columns).
@@ -139,6 +100,7 @@ Matrix in_digits(const Buffer<float>& weights, int rows, int columns, int width,
 }  // namespace
 
 Voice::Voice(const std::string& folder, const std::string& precision, bool check) {
+  if (folder.empty()) throw bad_bundle("the folder's name is empty: give that of an exported voice");
   const File file(folder + "/manifest.json");
   if (file.size() > kMostManifest) throw bad_bundle(file.path() + " is larger than any manifest");
   std::string text(static_cast<std::size_t>(file.size()), '\0');
@@ -146,6 +108,7 @@ Voice::Voice(const std::string& folder, const std::string& precision, bool check
   const Json manifest = Json::parse(text, file.path());
   read_manifest(manifest);
   choose(manifest, folder, precision, check);
+  read_weights();
 }
 
 void Voice::read_manifest(const Json& manifest) {
@@ -210,8 +173,9 @@ void Voice::choose(const Json& manifest, const std::string& folder, const std::s
   const auto found = !precision.empty()    ? files.find(precision)
                      : files.count("int8") ? files.find("int8")
                                            : files.begin();
-  if (found == files.end()) throw bad_bundle(folder + " has no weights for the native engine in " + precision);
+  if (found == files.end()) throw bad_bundle(folder + " has no weights for the native engine in " + shown(precision));
   precision_ = found->first;
+  numbers_ = numbers_of(precision_);
   const std::string& name = found->second.text();
   if (!is_plain_name(name)) throw bad_bundle("the manifest's engine." + precision_ + " is not a plain file name");
   tensors_ = std::make_unique<TensorFile>(folder + "/" + name);
@@ -220,28 +184,72 @@ void Voice::choose(const Json& manifest, const std::string& folder, const std::s
   }
 }
 
-const EncoderWeights& Voice::encoder() {
-  const std::lock_guard<std::mutex> lock(reading_);
-  if (!encoder_) encoder_ = read_encoder();
-  return *encoder_;
+// Of the precision; `name`.scale has the scales of int8 rows.
+Matrix Voice::narrow_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order) {
+  const Buffer<std::uint8_t> bytes = tensors_->bytes(name, type_of(numbers_), {rows, columns});
+  Buffer<float> scales;
+  if (numbers_ == Numbers::int8) scales = tensors_->scales(name + ".scale", rows);
+  return pack(numbers_, bytes.data(), rows, columns, scales.data(), order);
 }
 
-const FlowWeights& Voice::flow(int k) {
-  const std::lock_guard<std::mutex> lock(reading_);
-  if (!flows_[k]) flows_[k] = read_flow(k);
-  return *flows_[k];
+// fp32, but that it may be fp16 beside int8.
+Matrix Voice::exact_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order) {
+  const bool half = numbers_ == Numbers::int8 && tensors_->type_of(name, "F16") == "F16";
+  const Numbers numbers = half ? Numbers::fp16 : Numbers::fp32;
+  return pack(numbers, tensors_->bytes(name, type_of(numbers), {rows, columns}).data(), rows, columns, nullptr, order);
 }
 
-const VocoderWeights& Voice::vocoder() {
-  const std::lock_guard<std::mutex> lock(reading_);
-  if (!has_waveglow_) throw bad_bundle("the voice has no vocoder: export it with a WaveGlow");
-  if (!vocoder_) vocoder_ = read_vocoder();
+Matrix Voice::fp32_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order) {
+  return pack(Numbers::fp32, tensors_->bytes(name, "F32", {rows, columns}).data(), rows, columns, nullptr, order);
+}
+
+// Rows of `taps` times `columns`, each of which is filled up with zeros to `width`.
+Matrix Voice::filled_matrix(const std::string& name, int rows, int taps, int columns, int width) {
+  const Buffer<float> values = tensors_->floats(name, {rows, std::int64_t{taps} * columns});
+  Buffer<float> filled(at(rows) * at(taps) * at(width));
+  for (std::size_t i = 0; i < at(rows) * at(taps); ++i) {
+    std::copy_n(values.data() + i * at(columns), columns, filled.data() + i * at(width));
+  }
+  return pack(Numbers::fp32, filled.data(), rows, taps * width);
+}
+
+// A tensor (rows, parts * columns) of the precision, cut into `parts` whose columns are filled up to `width`: int8
+// where it is, otherwise fp32.
+List<Matrix> Voice::narrow_parts(const std::string& name, int rows, int parts, int columns, int width) {
+  const Numbers numbers = numbers_ == Numbers::int8 ? Numbers::int8 : Numbers::fp32;
+  const std::size_t size = size_of(numbers);
+  Buffer<std::uint8_t> bytes = tensors_->bytes(name, type_of(numbers_), {rows, std::int64_t{parts} * columns});
+  Buffer<float> scales;
+  if (numbers_ == Numbers::int8) scales = tensors_->scales(name + ".scale", rows);
+  if (size_of(numbers_) == 2) bytes = widened(bytes, numbers_);
+  List<Matrix> found(parts);
+  for (int part = 0; part < parts; ++part) {
+    Buffer<std::uint8_t> cut(at(rows) * at(width) * size);
+    for (int row = 0; row < rows; ++row) {
+      std::memcpy(cut.data() + at(row) * at(width) * size,
+                  bytes.data() + (at(row) * at(parts) + at(part)) * at(columns) * size, at(columns) * size);
+    }
+    found[part] = pack(numbers, cut.data(), rows, width, scales.data());
+  }
+  return found;
+}
+
+const VocoderWeights& Voice::vocoder() const {
+  if (!vocoder_) throw bad_bundle("the voice has no vocoder: export it with a WaveGlow");
   return *vocoder_;
 }
 
-std::unique_ptr<EncoderWeights> Voice::read_encoder() const {
+void Voice::read_weights() {
+  encoder_ = read_encoder();
+  for (int k = 0; k < flowtron_.flows; ++k) flows_[k] = read_flow(k);
+  if (has_waveglow_) vocoder_ = read_vocoder();
+  tensors_->check_all_read();
+  tensors_.reset();
+}
+
+std::unique_ptr<EncoderWeights> Voice::read_encoder() {
   const FlowtronSizes& n = flowtron_;
-  const TensorFile& file = *tensors_;
+  TensorFile& file = *tensors_;
   auto e = std::make_unique<EncoderWeights>();
   if (n.text_channels % 2) throw bad_bundle("flowtron.n_text_dim is odd");
   e->symbols = n.symbols;
@@ -259,7 +267,7 @@ std::unique_ptr<EncoderWeights> Voice::read_encoder() const {
     const std::string key = "encoder.convolutions." + std::to_string(i);
     EncoderConvolution& c = e->convolutions[i];
     c.taps = kTaps;
-    c.weight = filled_matrix(file, key + ".weight", n.text_channels, kTaps, n.text_channels, width);
+    c.weight = filled_matrix(key + ".weight", n.text_channels, kTaps, n.text_channels, width);
     c.bias = file.floats(key + ".bias", {n.text_channels});
     c.gain = file.floats(key + ".gain", {n.text_channels});
     c.shift = file.floats(key + ".shift", {n.text_channels});
@@ -267,19 +275,16 @@ std::unique_ptr<EncoderWeights> Voice::read_encoder() const {
   const std::vector<int> order = unit_order(e->hidden);
   for (int d = 0; d < 2; ++d) {
     const std::string key = d ? "encoder.lstm.backward" : "encoder.lstm.forward";
-    e->directions[d].input = matrix(file, key + ".input", 4 * e->hidden, n.text_channels, &order);
-    e->directions[d].recurrent = matrix(file, key + ".recurrent", 4 * e->hidden, e->hidden, &order);
+    e->directions[d].input = fp32_matrix(key + ".input", 4 * e->hidden, n.text_channels, &order);
+    e->directions[d].recurrent = fp32_matrix(key + ".recurrent", 4 * e->hidden, e->hidden, &order);
     e->directions[d].bias = ordered(file.floats(key + ".bias", {4 * e->hidden}), order);
-    if (e->directions[d].input.numbers == Numbers::int8 || e->directions[d].recurrent.numbers == Numbers::int8) {
-      throw bad_bundle(file.file().path() + ": " + key + " may not be of type I8");
-    }
   }
   return e;
 }
 
-std::unique_ptr<FlowWeights> Voice::read_flow(int k) const {
+std::unique_ptr<FlowWeights> Voice::read_flow(int k) {
   const FlowtronSizes& n = flowtron_;
-  const TensorFile& file = *tensors_;
+  TensorFile& file = *tensors_;
   const std::string key = "flows." + std::to_string(k);
   auto f = std::make_unique<FlowWeights>();
   FlowSizes& s = f->sizes;
@@ -291,27 +296,27 @@ std::unique_ptr<FlowWeights> Voice::read_flow(int k) const {
   s.gate = n.gate && k == n.flows - 1;
   const int h = n.hidden;
   const std::vector<int> order = unit_order(h);
-  f->mel = matrix(file, key + ".attention_lstm.mel", 4 * h, n.mels, &order);
+  f->mel = exact_matrix(key + ".attention_lstm.mel", 4 * h, n.mels, &order);
   f->recurrent = List<Matrix>(1 + n.layers);
   f->bias = List<Buffer<float>>(1 + n.layers);
   f->late = List<Matrix>(n.layers);
-  f->recurrent[0] = matrix(file, key + ".attention_lstm.recurrent", 4 * h, h, &order);
+  f->recurrent[0] = narrow_matrix(key + ".attention_lstm.recurrent", 4 * h, h, &order);
   f->bias[0] = ordered(file.floats(key + ".attention_lstm.bias", {4 * h}), order);
-  f->early = matrix(file, key + ".lstm.0.hidden", 4 * h, h, &order);
+  f->early = narrow_matrix(key + ".lstm.0.hidden", 4 * h, h, &order);
   for (int layer = 0; layer < n.layers; ++layer) {
     const std::string lstm = key + ".lstm." + std::to_string(layer);
-    f->late[layer] = layer == 0 ? matrix(file, lstm + ".context", 4 * h, n.attention, &order)
-                                : matrix(file, lstm + ".input", 4 * h, h, &order);
-    f->recurrent[1 + layer] = matrix(file, lstm + ".recurrent", 4 * h, h, &order);
+    f->late[layer] = layer == 0 ? narrow_matrix(lstm + ".context", 4 * h, n.attention, &order)
+                                : narrow_matrix(lstm + ".input", 4 * h, h, &order);
+    f->recurrent[1 + layer] = narrow_matrix(lstm + ".recurrent", 4 * h, h, &order);
     f->bias[1 + layer] = ordered(file.floats(lstm + ".bias", {4 * h}), order);
   }
-  f->query = matrix(file, key + ".attention.query", n.attention, h);
+  f->query = narrow_matrix(key + ".attention.query", n.attention, h);
   f->energy = file.floats(key + ".attention.energy", {n.attention}, kTile);
-  f->key = filled_matrix(file, key + ".attention.key", n.attention, 1, s.memory, s.memory);
-  f->value = filled_matrix(file, key + ".attention.value", n.attention, 1, s.memory, s.memory);
+  f->key = fp32_matrix(key + ".attention.key", n.attention, s.memory);
+  f->value = fp32_matrix(key + ".attention.value", n.attention, s.memory);
   for (int i = 0; i < 2; ++i) {
     const std::string dense = key + ".dense." + std::to_string(i);
-    f->dense[i] = matrix(file, dense + ".weight", h, h);
+    f->dense[i] = narrow_matrix(dense + ".weight", h, h);
     f->dense_bias[i] = file.floats(dense + ".bias", {h}, kTile);
   }
   std::vector<int> channels;
@@ -319,7 +324,7 @@ std::unique_ptr<FlowWeights> Voice::read_flow(int k) const {
     channels.push_back(m);
     channels.push_back(n.mels + m);
   }
-  f->affine = matrix(file, key + ".affine.weight", 2 * n.mels, h, &channels);
+  f->affine = exact_matrix(key + ".affine.weight", 2 * n.mels, h, &channels);
   f->affine_bias = ordered(file.floats(key + ".affine.bias", {2 * n.mels}), channels);
   if (s.gate) f->gate = file.floats(key + ".gate", {h + n.attention + 1});
   if (n.cumulative) {
@@ -335,19 +340,19 @@ std::unique_ptr<FlowWeights> Voice::read_flow(int k) const {
   return f;
 }
 
-std::unique_ptr<VocoderWeights> Voice::read_vocoder() const {
+std::unique_ptr<VocoderWeights> Voice::read_vocoder() {
   const WaveglowSizes& n = waveglow_;
-  const TensorFile& file = *tensors_;
+  TensorFile& file = *tensors_;
   auto v = std::make_unique<VocoderWeights>();
   v->mels = n.mels;
   v->group = n.group;
   v->phases = n.stride / n.group;
   v->taps = n.upsample_kernel / n.stride;
   v->first_channels = n.group - (n.flows - 1) / n.early_every * n.early_size;
-  v->quantized = file.has("vocoder.flows.0.layers.0.tanh.scale");
+  v->quantized = numbers_ == Numbers::int8;
   v->centre = file.floats("vocoder.centre", {1})[0];
   const int rows = n.stride * n.mels, columns = v->taps * n.mels;
-  v->upsample = filled_matrix(file, "vocoder.upsample.weight", rows, 1, columns, columns);
+  v->upsample = fp32_matrix("vocoder.upsample.weight", rows, columns);
   v->upsample_bias = file.floats("vocoder.upsample.bias", {rows});
   v->flows = List<VocoderFlow>(n.flows);
   int channels = n.group;
@@ -358,13 +363,13 @@ std::unique_ptr<VocoderWeights> Voice::read_vocoder() const {
   return v;
 }
 
-VocoderFlow Voice::read_vocoder_flow(int k, int channels) const {
+VocoderFlow Voice::read_vocoder_flow(int k, int channels) {
   const WaveglowSizes& n = waveglow_;
-  const TensorFile& file = *tensors_;
+  TensorFile& file = *tensors_;
   const std::string key = "vocoder.flows." + std::to_string(k);
   VocoderFlow flow;
   flow.channels = channels;
-  flow.start = filled_matrix(file, key + ".start.weight", n.channels, 1, channels / 2, channels / 2);
+  flow.start = fp32_matrix(key + ".start.weight", n.channels, channels / 2);
   flow.start_bias = file.floats(key + ".start.bias", {n.channels}, kTile);
   flow.end_bias = file.floats(key + ".end.bias", {channels});
   flow.mixing = file.floats(key + ".mixing", {channels, channels});
@@ -373,11 +378,11 @@ VocoderFlow Voice::read_vocoder_flow(int k, int channels) const {
   return flow;
 }
 
-void Voice::read_layer(WnLayer& l, const std::string& key, int flow_channels, int i) const {
+void Voice::read_layer(WnLayer& l, const std::string& key, int flow_channels, int i) {
   const WaveglowSizes& n = waveglow_;
-  const TensorFile& file = *tensors_;
+  TensorFile& file = *tensors_;
   const int c = n.channels, width = round_up(c, kTile), conditions = n.mels * n.group;
-  l.quantized = file.has("vocoder.flows.0.layers.0.tanh.scale");
+  l.quantized = numbers_ == Numbers::int8;
   l.channels = c;
   l.width = width;
   l.condition = conditions;
@@ -385,36 +390,23 @@ void Voice::read_layer(WnLayer& l, const std::string& key, int flow_channels, in
   l.dilation = 1 << i;
   l.phases = n.stride / n.group;
   l.last = i == n.layers - 1;
-  const auto taps = [&](const std::string& name) {
-    List<Matrix> found(n.taps);
-    for (int tap = 0; tap < n.taps; ++tap) found[tap] = part_of(file, name, c, n.taps * c, tap * c, c, width);
-    return found;
-  };
-  l.tanh = taps(key + ".tanh");
-  l.sigmoid = taps(key + ".sigmoid");
-  l.condition_tanh = part_of(file, key + ".condition_tanh", c, conditions, 0, conditions, conditions);
-  l.condition_sigmoid = part_of(file, key + ".condition_sigmoid", c, conditions, 0, conditions, conditions);
+  l.tanh = narrow_parts(key + ".tanh", c, n.taps, c, width);
+  l.sigmoid = narrow_parts(key + ".sigmoid", c, n.taps, c, width);
+  l.condition_tanh = std::move(narrow_parts(key + ".condition_tanh", c, 1, conditions, conditions)[0]);
+  l.condition_sigmoid = std::move(narrow_parts(key + ".condition_sigmoid", c, 1, conditions, conditions)[0]);
   const Buffer<float> bias = file.floats(key + ".bias", {l.phases, 2, c});
   l.bias = Buffer<float>(at(l.phases) * 2 * at(width));
   for (int row = 0; row < 2 * l.phases; ++row) {
     std::copy_n(bias.data() + at(row) * at(c), c, l.bias.data() + at(row) * at(width));
   }
   if (!l.last) {
-    l.residual = part_of(file, key + ".residual.weight", c, c, 0, c, width);
+    l.residual = std::move(narrow_parts(key + ".residual.weight", c, 1, c, width)[0]);
     l.residual_bias = file.floats(key + ".residual.bias", {c}, kTile);
   }
-  const Buffer<float> end = file.floats(key + ".end", {flow_channels, c});
   if (l.quantized) {
-    l.end = in_digits(end, flow_channels, c, width, &l.end_scales);
+    l.end = in_digits(file.floats(key + ".end", {flow_channels, c}), flow_channels, c, width, &l.end_scales);
   } else {
-    l.end = filled_matrix(file, key + ".end", flow_channels, 1, c, width);
-  }
-  const Matrix* all[] = {&l.tanh[0], &l.sigmoid[0], &l.condition_tanh, &l.condition_sigmoid,
-                         l.last ? nullptr : &l.residual};
-  for (const Matrix* m : all) {
-    if (m && (m->numbers == Numbers::int8) != l.quantized) {
-      throw bad_bundle(file.file().path() + ": " + key + " has int8 beside other numbers");
-    }
+    l.end = filled_matrix(key + ".end", flow_channels, 1, c, width);
   }
 }
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
+#include <vector>
 
 #include "encoder.h"
 #include "flow.h"
@@ -24,11 +24,12 @@ struct WaveglowSizes {
       upsample_kernel = 0, stride = 0;
 };
 
-// Weights are read when they are first asked for, by any thread.
+// All weights are read and checked when a voice is opened, and do not change from then on.
 class Voice {
  public:
   // precision: one that the bundle has for the engine, or "" for int8 where it has that and otherwise its first.
-  // With `check`, the file of tensors has to have the SHA-256 that the manifest names. Throws Fault.
+  // With `check`, the file of tensors has to have the SHA-256 that the manifest names. Throws Fault, also where the
+  // tensors are not exactly those of a voice of the manifest's sizes.
   Voice(const std::string& folder, const std::string& precision, bool check);
 
   const FlowtronSizes& flowtron() const { return flowtron_; }
@@ -37,28 +38,34 @@ class Voice {
   int hop() const { return hop_; }
   const std::string& precision() const { return precision_; }
 
-  // Each throws Fault where the file lacks what it needs.
-  const EncoderWeights& encoder();
-  const FlowWeights& flow(int k);
-  const VocoderWeights& vocoder();
+  const EncoderWeights& encoder() const { return *encoder_; }
+  const FlowWeights& flow(int k) const { return *flows_[k]; }
+  const VocoderWeights& vocoder() const;  // throws Fault where there is none
 
  private:
   void read_manifest(const Json& manifest);
   void choose(const Json& manifest, const std::string& folder, const std::string& precision, bool check);
-  std::unique_ptr<EncoderWeights> read_encoder() const;
-  std::unique_ptr<FlowWeights> read_flow(int k) const;
-  std::unique_ptr<VocoderWeights> read_vocoder() const;
-  VocoderFlow read_vocoder_flow(int k, int channels) const;
-  void read_layer(WnLayer& layer, const std::string& key, int flow_channels, int i) const;
+  void read_weights();
+  std::unique_ptr<EncoderWeights> read_encoder();
+  std::unique_ptr<FlowWeights> read_flow(int k);
+  std::unique_ptr<VocoderWeights> read_vocoder();
+  VocoderFlow read_vocoder_flow(int k, int channels);
+  void read_layer(WnLayer& layer, const std::string& key, int flow_channels, int i);
+
+  // Matrices of the file; those that are `narrow` have the precision's type.
+  Matrix narrow_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order = nullptr);
+  Matrix exact_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order);
+  Matrix fp32_matrix(const std::string& name, int rows, int columns, const std::vector<int>* order = nullptr);
+  Matrix filled_matrix(const std::string& name, int rows, int taps, int columns, int width);
+  List<Matrix> narrow_parts(const std::string& name, int rows, int parts, int columns, int width);
 
   FlowtronSizes flowtron_;
   WaveglowSizes waveglow_;
   bool has_waveglow_ = false;
   int sample_rate_ = 0, hop_ = 0;
   std::string precision_;
-  std::unique_ptr<TensorFile> tensors_;
-
-  std::mutex reading_;  // guards what follows
+  Numbers numbers_ = Numbers::fp32;      // of the precision
+  std::unique_ptr<TensorFile> tensors_;  // while it is read
   std::unique_ptr<EncoderWeights> encoder_;
   List<std::unique_ptr<FlowWeights>> flows_;
   std::unique_ptr<VocoderWeights> vocoder_;

@@ -1,11 +1,17 @@
 """Work done ahead of its consumer: an iterator whose items are made in a thread of their own."""
 
+import atexit
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Generator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from fte.errors import BackendError
 
 T = TypeVar("T")
+_OPEN: "weakref.WeakSet[Ahead[Any]]" = weakref.WeakSet()
 
 
 class Ahead(Generic[T]):
@@ -13,6 +19,8 @@ class Ahead(Generic[T]):
 
     An item that is None is not handed out: a generator yields it to let itself be stopped. What the generator raises
     is raised to the consumer. `close` stops the generator at its next item and may be called from any thread.
+    What is open when the interpreter ends is closed, so that its thread does not hold what it uses beyond that. In the
+    child of a fork the thread is not there, and the consumer is told so.
     """
 
     def __init__(self, items: Generator[T | None], limit: int) -> None:
@@ -22,6 +30,7 @@ class Ahead(Generic[T]):
         self._done = self._closed = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="fte-ahead", daemon=True)
+        _OPEN.add(self)
         self._thread.start()
 
     def __iter__(self) -> "Ahead[T]":
@@ -60,6 +69,13 @@ class Ahead(Generic[T]):
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def _lose(self) -> None:
+        """Be done with an error: this process is the child of a fork, which has no thread and maybe a held lock."""
+        self._changed = threading.Condition()
+        self._ready.clear()
+        self._error = BackendError("a stream that was open when the process forked ended in the child: open one there")
+        self._done = True
+
     def _work(self) -> None:
         try:
             for item in self._items:
@@ -82,3 +98,17 @@ class Ahead(Generic[T]):
                     self._ready.append(item)
                     self._changed.notify_all()
             return not self._closed
+
+
+def _close_all() -> None:
+    for ahead in list(_OPEN):
+        ahead.close()
+
+
+def _lose_all() -> None:
+    for ahead in list(_OPEN):
+        ahead._lose()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_lose_all)

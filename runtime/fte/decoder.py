@@ -19,7 +19,7 @@ import numpy as np
 from fte.backends.base import Array, Backend, Float32, Graph, Int64
 from fte.bundle import Bundle, FlowtronSizes
 from fte.constants import LIMITS
-from fte.errors import OutOfMemoryError, RequestError
+from fte.errors import BundleError, OutOfMemoryError, RequestError
 
 NEVER = 2.0
 """A gate threshold that no gate reaches."""
@@ -92,8 +92,28 @@ class Decoder:
         """The graph of ``role``, loaded on first use: guided graphs take memory that few need."""
         with self._loading:
             if role not in self._graphs:
-                self._graphs[role] = self._backend.open(self._bundle, self._precision, role)
+                graph = self._backend.open(self._bundle, self._precision, role)
+                self._check_names(role, graph)
+                self._graphs[role] = graph
             return self._graphs[role]
+
+    def _check_names(self, role: str, graph: Graph) -> None:
+        """Raise BundleError where a graph has other flows or another gate than the manifest says: it would speak."""
+        sizes = self.sizes
+        if role == "encoder":
+            expected = {"memory", *(f"{name}_{k}" for k in range(sizes.n_flows) for name in ("keys", "values"))}
+            given = set(graph.output_names)
+            if sizes.cumulative_attention:  # then keys are computed from the memory, frame by frame
+                expected, given = ({name for name in names if "keys" not in name} for names in (expected, given))
+        else:
+            expected = {"gate"} if sizes.has_gate and role.split("_")[1] == str(sizes.n_flows - 1) else set()
+            given = {name for name in graph.output_names if name == "gate"}
+        if given != expected:
+            names = ", ".join(sorted(given ^ expected))
+            raise BundleError(
+                f"the {role} of {self._bundle.path} is not of the sizes in its manifest (they differ in {names}): "
+                "export the voice again"
+            )
 
     def load(self) -> None:
         """Load the graphs of plain decoding now, so that the first request does not wait for them."""
@@ -224,6 +244,8 @@ class Decoding:
     def _finish(self, run: "_FlowRun") -> None:
         flow = self._flows_left.pop()
         self._mel, self.attention[flow], gate = run.results()
+        for mel in self._mel:
+            check_finite(mel, "the mel frames")
         if run.ends:
             self.gate, self.ended = gate, run.ended
 
@@ -474,6 +496,15 @@ def _encoder_inputs(utterances: Sequence[Utterance], multiple: int) -> dict[str,
         "text_lengths": lengths,
         "speaker_ids": np.array([u.speaker for u in utterances], np.int64),
     }
+
+
+def check_finite(values: Float32, what: str) -> None:
+    """Raise BundleError unless what a graph computed is finite: it must be neither played nor lost on its way."""
+    if not np.isfinite(values).all():
+        raise BundleError(
+            f"{what} came out infinite or as no number: the voice's weights are damaged or too large for this "
+            "precision, or the request is far from speech; try precision 'fp32'"
+        )
 
 
 def check_utterance(utterance: Utterance, sizes: FlowtronSizes) -> None:

@@ -13,6 +13,7 @@ from fte import noise
 from fte.audio import bias_spectrum
 from fte.backends.base import Backend, Float32
 from fte.bundle import Bundle, WaveglowSizes
+from fte.decoder import check_finite
 from fte.constants import LIMITS
 from fte.errors import RequestError
 
@@ -98,8 +99,11 @@ class Vocoder:
         left, right = max(first, start - overlap - self._history), min(known, stop + overlap)
         groups = (np.float32(sigma) * noise_rows(left, right - left)).reshape(1, -1, self.sizes.n_group)
         mel = buffer[None, left - first : right - first]
+        check_finite(mel, "the mel frames")
         (samples,) = self._graph.run(["audio"], {"mel": mel, "noise": groups})
-        return np.asarray(samples[0, (start - left) * self.hop : (stop - left) * self.hop], np.float32)
+        chunk = np.asarray(samples[0, (start - left) * self.hop : (stop - left) * self.hop], np.float32)
+        check_finite(chunk, "the samples")
+        return chunk
 
     def vocode(
         self,

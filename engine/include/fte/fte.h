@@ -7,7 +7,8 @@
  *
  * Threads: a voice may be used from any number of threads. A stream belongs to one thread at a time, but for
  * fte_stream_cancel, which any thread may call. Nothing is global but the text of the last error, one for each thread.
- * A voice has threads of its own, which a fork leaves behind: open voices in the process that uses them.
+ * A voice has threads of its own. In the child of a fork it starts others when it first speaks there; streams that
+ * another thread of the parent was using are only good to be closed there.
  */
 #ifndef FTE_FTE_H
 #define FTE_FTE_H
@@ -33,13 +34,13 @@ typedef enum fte_status {
   FTE_END = 1,              /* the stream has given out everything */
   FTE_CANCELLED = 2,        /* fte_stream_cancel was called */
   FTE_INVALID_ARGUMENT = 3, /* a null pointer, a closed handle, or a value outside its range */
-  FTE_BAD_BUNDLE = 4,       /* the bundle is missing, damaged, or lacks what was asked for */
+  FTE_BAD_BUNDLE = 4, /* the bundle is missing, damaged, lacks what was asked for, or computes no finite samples */
   FTE_OUT_OF_MEMORY = 5,
   FTE_INTERNAL = 6 /* a fault of the library: please report it */
 } fte_status;
 
-/* What went wrong in the last call of this thread that did not return FTE_OK or FTE_END, in a sentence. Never null;
- * valid until this thread's next call. */
+/* What went wrong in the last call of this thread that did not return FTE_OK or FTE_END, in a sentence: UTF-8 on one
+ * line, without control characters. Never null; valid until this thread's next call. */
 FTE_API const char* fte_last_error(void);
 
 /* "0.1.0" */
@@ -85,13 +86,13 @@ typedef struct fte_stream_options {
   float temperature;           /* divides the attention's scores, above 0; 1 by default */
   int32_t stop_with_attention; /* whether it also ends when the text has been read; 1 by default */
   int32_t max_frames;          /* ceiling, 1 to 10000; 0 for 100 + 12 a symbol */
-  const float* style;          /* mean of z, (style_frames, n_mels), or null for zeros; copied */
-  int32_t style_frames; /* 1: the same mean in every frame; more: row i for frame i, the last one for those after */
-  const float* z;       /* z itself in place of style and sigma, (z_frames, n_mels), or null; copied */
-  int32_t z_frames;     /* which is then the ceiling */
-  int32_t first_chunk;  /* mel frames of the first chunk, the next ones double up to `chunk`; 24 by default */
-  int32_t chunk;        /* 237 by default */
-  int32_t overlap;      /* mel frames of context on each side of a chunk; 8 by default */
+  const float* style;          /* mean of z, (style_frames, n_mels), -100 to 100, or null for zeros; copied */
+  int32_t style_frames;        /* rows, which are repeated one after the other to as many frames as there are */
+  const float* z;      /* z itself in place of style and sigma, (z_frames, n_mels), -100 to 100, or null; copied */
+  int32_t z_frames;    /* which is then the ceiling */
+  int32_t first_chunk; /* mel frames of the first chunk, the next ones double up to `chunk`; 24 by default */
+  int32_t chunk;       /* 237 by default */
+  int32_t overlap;     /* mel frames of context on each side of a chunk; 8 by default */
 } fte_stream_options;
 
 FTE_API void fte_stream_options_init(fte_stream_options* options);
@@ -100,8 +101,8 @@ FTE_API void fte_stream_options_init(fte_stream_options* options);
 FTE_API fte_status fte_stream_start(fte_voice* voice, const int64_t* ids, size_t count,
                                     const fte_stream_options* options, fte_stream** stream);
 
-/* Compute the next samples (from -1 to 1, mono; loud ones may lie outside). FTE_OK: *samples points to *count of them,
- * valid until the next call for this stream. FTE_END: there are no more. */
+/* Compute the next samples (from -1 to 1, mono; loud ones may lie outside, but all are finite). FTE_OK: *samples points
+ * to *count of them, valid until the next call for this stream. FTE_END: there are no more. */
 FTE_API fte_status fte_stream_next(fte_stream* stream, const float** samples, size_t* count);
 
 /* Let fte_stream_next return FTE_CANCELLED within some ten milliseconds while it decodes, or after the chunk that it
