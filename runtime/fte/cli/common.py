@@ -10,10 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import fte
-from fte.bundle import Bundle
-from fte.errors import BackendError, BundleError, RequestError
-from fte.files import cache_folder
+from fte.errors import RequestError
+from fte.installed import voice_path as voice_path
 
 _TEXT_FILE_BYTES = 16 << 20
 
@@ -102,33 +100,3 @@ def _decoded(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequestError(f"{where} is not UTF-8 text: convert it") from error
-
-
-def voice_path(name: str) -> Path:
-    """The folder of a voice; 'tiny' is made on first use and kept in the user's cache."""
-    if name != "tiny":
-        return Path(name)
-    cache = cache_folder()
-    path = cache / f"tiny-{re.sub(r'[^0-9A-Za-z.]', '_', fte.__version__)}"
-    if _is_sound(path):
-        return path
-    try:
-        from fte_export.pipeline import write_voice
-        from fte_export.random_voice import tiny_voice
-    except ImportError as error:
-        raise BackendError(
-            f"the tiny voice is made on the spot, which needs the package {error.name!r}: "
-            "install flowtron-fte[cpu,export] or name a voice with --voice"
-        ) from error
-    make_folder(cache)
-    write_voice(tiny_voice(), path)
-    return path
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether a bundle can be used as it is, by every backend."""
-    try:
-        bundle = Bundle.open(path)
-        return bool(bundle.manifest.engine) and not bundle.check_files()
-    except BundleError:
-        return False

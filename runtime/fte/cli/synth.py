@@ -27,8 +27,8 @@ from fte.cli.common import (
     say,
     voice_path,
 )
-from fte.cli.style import find_style, own_styles
 from fte.errors import RequestError
+from fte.style.library import find_style, own_styles
 
 if TYPE_CHECKING:
     from fte.speech import Request, SpokenSpan
