@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from fte.backends import OnnxRuntimeBackend
 from fte.bundle import ENGINE_ROLE, FileEntry, FlowtronSizes, foreign_files, name_fault
-from fte.errors import BundleError, RequestError, VerificationError
+from fte.errors import BundleError, OutputError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
 from fte_export.engine_weights import engine_file, write_engine_weights
@@ -118,10 +118,10 @@ def _check_replaceable(out: Path) -> None:
     try:
         foreign = foreign_files(out)
     except BundleError as error:
-        raise RequestError(f"{out} is not overwritten, for only bundles are: {error}") from error
+        raise OutputError(f"{out} is not overwritten, for only bundles are: {error}") from error
     if foreign:
         shown = ", ".join(ascii(name) for name in foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise RequestError(
+        raise OutputError(
             f"{out} is not overwritten, for it holds more than a bundle ({shown}): move that or choose another name"
         )
 

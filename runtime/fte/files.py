@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from fte.errors import RequestError
+from fte.errors import OutputError
 
 
 def cache_folder() -> Path:
@@ -21,15 +21,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, because writers of sound and pictures choose their format by it. A link is
     followed: what it points at is replaced, and the link stays.
-    Raises RequestError when ``path`` is there and no plain file (a folder, a device), or cannot be written.
+    Raises OutputError when ``path`` is there and no plain file (a folder, a device), or cannot be written.
     """
     target = _target(path)
     temporary = _beside(target, target.suffix)
     with _refusal(path):
         if target.is_dir():
-            raise RequestError(f"cannot write {path}: it is a folder")
+            raise OutputError(f"cannot write {path}: it is a folder")
         if target.exists() and not target.is_file():
-            raise RequestError(f"cannot write {path}: it is a device or a pipe, which no file can replace")
+            raise OutputError(f"cannot write {path}: it is a device or a pipe, which no file can replace")
         temporary.touch(exist_ok=False)
         try:
             yield temporary
@@ -42,15 +42,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside ``path``; rename it to ``path`` when the block ends without an exception.
 
-    Raises RequestError when ``path`` is a file, exists and ``overwrite`` is false, or cannot be written.
+    Raises OutputError when ``path`` is a file, exists and ``overwrite`` is false, or cannot be written.
     """
     target = _target(path)
     temporary = _beside(target, ".new")
     with _refusal(path):
         if target.exists() and not target.is_dir():
-            raise RequestError(f"cannot write {path}: it is a file")
+            raise OutputError(f"cannot write {path}: it is a file")
         if target.exists() and not overwrite:
-            raise RequestError(f"{path} exists already: choose another name, or --overwrite it")
+            raise OutputError(f"{path} exists already: choose another name, or --overwrite it")
         temporary.mkdir()
         try:
             yield temporary
@@ -89,4 +89,4 @@ def _refusal(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

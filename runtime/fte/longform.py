@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fte.backends.base import Float32
-from fte.errors import RequestError
+from fte.errors import OutputError, RequestError
 from fte.record import request_record, span_record
 from fte.speech import Chunk, Request
 from fte.synthesizer import Synthesizer
@@ -28,7 +28,8 @@ _JOURNAL = "journal.jsonl"
 _SAMPLES = "samples.f32"
 
 Progress = Callable[[int, int], None]
-"""Called with the number of spans that are done and of all spans."""
+"""Called with the number of spans that are done and of all spans: an estimate until the text has been read to its end,
+for a whole book is not read before its first sound."""
 
 
 @dataclass
@@ -99,18 +100,37 @@ def speak_long(
         with (folder / _JOURNAL).open("a+b") as journal, (folder / _SAMPLES).open("a+b") as samples:
             _lock(journal, folder)
             state = _resume(journal, samples, _key(voice, request), folder, voice.hop)
-            resumed_at, spans = state.spans, len(voice.plan(request))
-            progress(resumed_at, spans)
-            if resumed_at < spans:
-                with voice.stream(request, skip_spans=state.spans, start_frame=state.frames) as stream:
-                    for chunk in stream:
-                        _keep(chunk, state, journal, samples)
-                        progress(state.spans, spans)
+            resumed_at, estimate = state.spans, _Estimate(request, state.spans)
+            progress(resumed_at, estimate.spans)
+            with voice.stream(request, skip_spans=state.spans, start_frame=state.frames) as stream:
+                for chunk in stream:
+                    _keep(chunk, state, journal, samples)
+                    estimate.add(chunk)
+                    progress(state.spans, estimate.spans)
+            progress(state.spans, state.spans)
         mapped = np.memmap(folder / _SAMPLES, np.float32, "r", shape=(state.frames * voice.hop,))
     except OSError as error:
-        raise RequestError(f"cannot keep the speech so far in {folder}: {error.strerror or error}") from error
-    yield LongSpeech(mapped, voice.sample_rate, spans, resumed_at, folder / _JOURNAL)
+        raise OutputError(f"cannot keep the speech so far in {folder}: {error.strerror or error}") from error
+    yield LongSpeech(mapped, voice.sample_rate, state.spans, resumed_at, folder / _JOURNAL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Estimate:
+    """How many spans a text has, by the characters of those spoken so far."""
+
+    def __init__(self, request: Request, done: int) -> None:
+        self._characters, self._usual = len(request.text), request.span_symbols
+        self._done, self._read, self._spans = done, 0, 0
+
+    def add(self, chunk: Chunk) -> None:
+        if chunk.span is not None:
+            self._read += len(chunk.span.text)
+            self._spans += chunk.span.completes
+
+    @property
+    def spans(self) -> int:
+        length = self._read / self._spans if self._spans else self._usual / 2
+        return max(self._done + self._spans, round(self._characters / length))
 
 
 def _keep(chunk: Chunk, state: _State, journal: BinaryIO, samples: BinaryIO) -> None:
