@@ -17,6 +17,14 @@ class RequestError(FteError):
     """A request (text, speaker, sigma, shapes) outside what the voice or the limits allow."""
 
 
+class InputError(RequestError):
+    """A file that was given and cannot be read, or is not what it was given as."""
+
+
+class OutputError(RequestError):
+    """A file or folder that cannot be written where it was asked for."""
+
+
 class NothingToSayError(RequestError):
     """A text without a letter or a number in it."""
 

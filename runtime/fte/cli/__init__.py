@@ -1,19 +1,21 @@
 """The command line, one module a command."""
 
 import io
-import signal
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
 import fte
-from fte.cli import bench, build, common, doctor, export, info, style, synth, text
+from fte import interruption
+from fte.cli import bench, build, common, doctor, export, info, stdout, style, synth, text
 from fte.cli.common import say
 from fte.errors import FteError
 
 EXIT_ERROR = 2
-"""Exit status of every error, the user's interruption included."""
+"""Exit status of every error."""
+EXIT_READER_GONE = 141
+"""Exit status where the reader of standard output went away: that of a program which SIGPIPE ends (128 + 13)."""
 
 app = typer.Typer(
     help="Expressive speech from Flowtron and WaveGlow checkpoints.",
@@ -25,37 +27,41 @@ for command in (export.export, build.build, info.info, synth.synth, text.text, b
     app.command()(command)
 app.add_typer(style.app, name="style")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C or a termination signal: unwinds everything, so that temporary files are removed."""
-
 
 def main() -> None:
-    """Entry point: errors become one sentence on standard error and exit status 2."""
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+    """Entry point: errors become one sentence on standard error and exit status 2, a signal 128 and its number."""
+    interruption.install()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path or name may have what the terminal cannot show
+    stdout.guard()
     try:
-        app(prog_name="fte")
+        _run()
     except FteError as error:
         _fail(str(error))
-    except _Interrupted:
-        _fail(f"interrupted; {common.on_interruption}")
+    except interruption.Interrupted as signalled:
+        _fail(f"interrupted; {common.on_interruption}", 128 + signalled.number)
+    except stdout.ReaderGone:
+        sys.exit(EXIT_READER_GONE)
+    finally:
+        interruption.ignore()
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
-    raise _Interrupted
+def _run() -> None:
+    """Run the command; what is left of its output and a signal that got lost come before the status it asks for."""
+    leaving = SystemExit(0)
+    try:
+        app(prog_name="fte")
+    except SystemExit as asked:
+        leaving = asked
+    stdout.finish()
+    interruption.check()
+    raise leaving
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = EXIT_ERROR) -> NoReturn:
     say(f"error: {message}", "red")
-    sys.exit(EXIT_ERROR)
+    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)

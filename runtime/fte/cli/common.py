@@ -1,5 +1,6 @@
 """What the commands share: consoles, options, and the reading and checking of files."""
 
+import contextlib
 import os
 import re
 import sys
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import fte
 from fte.bundle import Bundle
 from fte.errors import BackendError, BundleError, RequestError
-from fte.files import cache_folder
+from fte.files import cache_folder, claimed
 
 _TEXT_FILE_BYTES = 16 << 20
 
@@ -53,7 +54,8 @@ ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the backend;
 def say(message: str, style: str | None = None) -> None:
     """One line on standard error, whatever a path or a name in it holds."""
     shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: ascii(match[0])[1:-1], message)
-    err_console.print(shown, style=style, soft_wrap=True)
+    with contextlib.suppress(OSError):  # a full disk behind it must not hide what the exit status tells
+        err_console.print(shown, style=style, soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -121,7 +123,9 @@ def voice_path(name: str) -> Path:
             "install flowtron-fte[cpu,export] or name a voice with --voice"
         ) from error
     make_folder(cache)
-    write_voice(tiny_voice(), path)
+    with claimed(cache / "tiny", wait=True):  # another process may be making it
+        if not _is_sound(path):
+            write_voice(tiny_voice(), path)
     return path
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fte.cli import common
+from fte.cli import common, stdout
 from fte.cli.common import (
     BackendOption,
     DeviceOption,
@@ -239,6 +238,8 @@ class _Outputs:
         from fte.timings import check_timings_name
 
         self._check_combination(mode)
+        if mode == "stdout":
+            stdout.check_sound()
         if mode == "lines":
             check_place(self.out, is_folder=True)
         elif mode != "stdout":
@@ -447,17 +448,11 @@ def _stream(synthesizer: "Synthesizer", request: "Request", rate: int | None, *,
     """16-bit PCM, or a WAV of unknown length, on standard output as it is being made."""
     from fte.sound import pcm_chunks
 
-    if sys.stdout is None or sys.stdout.isatty():
-        raise RequestError("standard output is a terminal: pipe the sound into a player or a file")
     with synthesizer.stream(request) as stream:
         chunks = (chunk.samples for chunk in stream if len(chunk.samples))
-        try:
-            for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes when it ends
-            raise RequestError("the reader of the sound went away before its end") from error
+        for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
 
 def _write_sidecar(
