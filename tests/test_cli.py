@@ -22,6 +22,7 @@ import torch
 
 import fte
 from conftest import GOLDEN
+from fte import interruption
 from fte.bundle import Bundle
 from fte.cli import main
 from fte.cli.status import INPUT, MACHINE, OUTPUT, USAGE
@@ -47,7 +48,7 @@ class Result:
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., Result]]:
     """A function that runs `fte` with the given arguments in an empty folder of its own, and its signal handlers."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -17,7 +17,7 @@ RUNTIME = Path(fte.__file__).parent
 EXPORT = Path(fte_export.__file__).parent
 
 LAYERS = (
-    {"constants", "errors"},
+    {"constants", "errors", "interruption"},
     {"ahead", "files"},
     {"audio", "bundle", "melfile", "noise", "plot", "text"},
     {"alignment", "sound"},

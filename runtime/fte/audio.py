@@ -6,7 +6,7 @@ and mels (T, channels), T frames HOP samples apart. Everything is computed in fl
 at the end, a block of frames at a time: ten minutes of sound are analysed in about 200 MB.
 """
 
-import io
+import wave
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -277,10 +277,11 @@ def write_wav(path: Path | str, samples: npt.ArrayLike, sample_rate: int = SAMPL
     pcm = to_pcm16(samples)
     if not 1 <= sample_rate <= HIGHEST_RATE:
         raise RequestError(f"the sample rate must be from 1 to {HIGHEST_RATE} Hz, not {sample_rate}")
-    encoded = io.BytesIO()  # so that a full disk is an error of ours to report, not of the encoder
-    soundfile.write(encoded, pcm, int(sample_rate), format="WAV", subtype="PCM_16")
-    with atomic_file(Path(path)) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    with atomic_file(Path(path)) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(pcm.itemsize)
+        file.setframerate(int(sample_rate))
+        file.writeframes(pcm.tobytes())
 
 
 def read_audio(path: Path | str) -> tuple[Floats, int]:

@@ -10,10 +10,6 @@ _CLOSE = 0.6
 _SHOWN_CHARACTERS = 40
 
 
-class ClosedPipe(BaseException):
-    """The reader of standard output went away: the command ends in silence."""
-
-
 class _Mended:
     """What commands and groups have in common; mixed in before typer's class."""
 
@@ -35,12 +31,6 @@ class _Mended:
                 self._repeat_value(ctx, given, error)
             raise
         return rest
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)  # type: ignore[misc]
-        except BrokenPipeError as error:
-            raise ClosedPipe from error
 
     def _repeat_value(self, ctx: Any, args: list[str], error: Any) -> None:
         given = self.make_parser(ctx).parse_args(args=args)[0].get(error.param.name)  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What the commands share: consoles, options, and the reading and checking of files."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -7,7 +8,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,9 +19,8 @@ from fte.backends import BACKENDS
 from fte.backends.onnxruntime import DEVICES
 from fte.bundle import Bundle
 from fte.cli import completion
-from fte.cli.command import ClosedPipe
 from fte.errors import BackendError, BundleError, InputError, OutputError, RequestError
-from fte.files import cache_folder
+from fte.files import cache_folder, claimed
 
 _TEXT_FILE_BYTES = 16 << 20
 _MOST_THREADS = 1024
@@ -38,14 +38,8 @@ _KINDS = {
 on_interruption = "nothing was left half-written"
 """What to say to a user who stopped the command; a command that can be gone on with says so instead."""
 
-
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        raise ClosedPipe
-
-
 # Names and texts of others are printed as they are: no markup, no emoji codes.
-out_console = _Console(markup=False, emoji=False, highlight=False)
+out_console = Console(markup=False, emoji=False, highlight=False)
 err_console = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 VoiceArgument = Annotated[
@@ -94,7 +88,8 @@ ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the backend;
 def say(message: str, style: str | None = None) -> None:
     """One line on standard error, whatever a path or a name in it holds."""
     shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: ascii(match[0])[1:-1], message)
-    err_console.print(shown, style=style, soft_wrap=True)
+    with contextlib.suppress(OSError):  # a full disk behind it must not hide what the exit status tells
+        err_console.print(shown, style=style, soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -217,7 +212,9 @@ def voice_path(name: str) -> Path:
             "install flowtron-fte[cpu,export] or name a voice with --voice"
         ) from error
     make_folder(cache)
-    write_voice(tiny_voice(), path)
+    with claimed(cache / "tiny", wait=True):  # another process may be making it
+        if not _is_sound(path):
+            write_voice(tiny_voice(), path)
     return path
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fte.cli import common, completion
+from fte.cli import common, completion, stdout
 from fte.cli.combinations import Mode, check_combination, check_vocoder, given_options
 from fte.cli.common import (
     BackendOption,
@@ -259,7 +259,7 @@ class _Outputs:
         if mode == "lines":
             check_place(self.out, is_folder=True)
         elif mode == "stdout":
-            _check_stdout()
+            stdout.check_sound()
         elif mode == "play":
             find_player(self.rate or SAMPLE_RATE)
         else:
@@ -549,11 +549,6 @@ def _stream(synthesizer: "Synthesizer", request: "Request", rate: int | None, *,
         for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-
-
-def _check_stdout() -> None:
-    if sys.stdout is None or sys.stdout.isatty():
-        raise RequestError("standard output is a terminal: pipe the sound into a player or a file")
 
 
 def _play(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs) -> None:
