@@ -18,9 +18,9 @@ EXPORT = Path(fte_export.__file__).parent
 
 LAYERS = (
     {"constants", "errors", "interruption"},
-    {"ahead", "files"},
+    {"ahead", "checks", "files"},
     {"audio", "bundle", "melfile", "noise", "plot", "text"},
-    {"alignment", "sound"},
+    {"alignment", "installed", "sound"},
     {"health", "timings"},
     {"backends"},
     {"decoder", "vocoder"},
@@ -124,10 +124,10 @@ def test_the_package_itself_imports_the_facade_only_when_asked():
     assert {i.target for i in RUNTIME_IMPORTS if i.module == "__init__" and i.root == "fte" and not i.lazy} == set()
 
 
-def test_only_the_command_line_imports_the_exporter_and_torch_and_only_lazily():
+def test_only_the_command_line_and_the_tiny_voice_import_the_exporter_and_torch_and_only_lazily():
     found = [i for i in RUNTIME_IMPORTS if i.root in ("fte_export", "torch", "onnx")]
     assert found
-    assert [i for i in found if i.layer != "cli" or not i.lazy] == []
+    assert [i for i in found if i.layer not in ("cli", "installed") or not i.lazy] == []
 
 
 def test_the_runtime_asks_little_of_an_environment():

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from fte import checks
 from fte.constants import FFT_SIZE, HOP, LIMITS, LOG_FLOOR, MEL_FMAX, MEL_FMIN, N_MELS, SAMPLE_RATE
 from fte.errors import InputError, RequestError
 from fte.files import atomic_file
@@ -291,7 +292,7 @@ def read_audio(path: Path | str) -> tuple[Floats, int]:
     Raises RequestError when the file cannot be read, is no sound file, is empty, is longer than READ_SECONDS, or has
     values that are not finite.
     """
-    path = Path(path)
+    path = checks.path(path, "the sound file")
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
     try:
@@ -339,7 +340,7 @@ def _file_blocks(sound: soundfile.SoundFile) -> Iterator[Floats]:
 
 def _checked(samples: npt.ArrayLike, *, longer_than: int = -1) -> Floats:
     """``samples`` as float32, or a RequestError that says what is wrong with them."""
-    values = np.asarray(samples)
+    values = checks.as_array(samples, "samples")
     if values.ndim != 1:
         raise RequestError(f"samples must be one row of numbers (n,), not of shape {values.shape}")
     if values.dtype.kind != "f":

@@ -13,11 +13,13 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fte import checks
 from fte.constants import FFT_SIZE, HOP, LIMITS, MEL_FMAX, MEL_FMIN, SAMPLE_RATE
 from fte.errors import BundleError
 
@@ -181,7 +183,7 @@ class Bundle:
 
         Raises BundleError: not a bundle, unknown version, or a sentence for every fault of the manifest.
         """
-        path = Path(path)
+        path = checks.path(path, "the voice")
         if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises OSError for a name that is too long)
             raise BundleError(f"{path} is not a voice bundle: there is no such folder, give that of an exported voice")
         return cls(path, parse_manifest(_read_manifest(path), str(path / MANIFEST)))
@@ -208,15 +210,21 @@ class Bundle:
 
         Raises BundleError when the bundle has no such precision or role.
         """
+        paths = [self.file(name) for name in self.graph_files(precision, role)]
+        return paths[-1]
+
+    def graph_files(self, precision: str, role: str) -> list[str]:
+        """Names of the weight files that a graph of the bundle may read, and then of the graph itself.
+
+        Raises BundleError when the bundle has no such precision or role.
+        """
         if precision not in self.manifest.graphs:
             known = ", ".join(self.manifest.graphs)
             raise BundleError(f"{self.path} has no precision {precision!r}: it was exported with {known}")
         if role not in self.manifest.graphs[precision]:
             raise BundleError(f"{self.path} has no {role}: it was exported without it")
         name = self.manifest.graphs[precision][role]
-        for other in weight_files_of(self.manifest, name):
-            self.file(other)
-        return self.file(name)
+        return [*weight_files_of(self.manifest, name), name]
 
     def engine_file(self, precision: str) -> Path:
         """Path of the native engine's weights in a precision. Raises BundleError where the bundle has none."""
@@ -233,6 +241,12 @@ class Bundle:
         found = {int(match[1]) for role in roles if (match := _BLOCK.search(role))}
         flows = [f"flow_{k}{guided}" for k in range(self.manifest.flowtron.n_flows) for guided in ("", "_guided")]
         return sorted(k for k in found if all(f"{flow}_block_{k}" in roles for flow in flows))
+
+    def check(self, names: Iterable[str]) -> None:
+        """Compare some files with the manifest, several at once, as `file` does. Raises BundleError for the first."""
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            for _ in pool.map(self.file, dict.fromkeys(names)):
+                pass
 
     def check_files(self) -> list[str]:
         """One sentence for each file that is missing or differs; empty when all is well."""

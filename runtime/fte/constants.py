@@ -36,6 +36,10 @@ class Limits:
     """Symbol ids in one utterance."""
     frames: int = 10_000
     """Mel frames in one utterance."""
+    latent: float = 100.0
+    """Magnitude of z and of a style's numbers: those of speech lie within 10."""
+    mel: float = 100.0
+    """Magnitude of a mel value, in natural logarithms: those of sound lie from -12 to 5."""
     batch: int = 64
     """Utterances in one call."""
     checkpoint_bytes: int = 8 << 30

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fte import checks
 from fte.backends.base import Array, Backend, Float32, Graph, Int64
 from fte.bundle import Bundle, FlowtronSizes
 from fte.constants import LIMITS
@@ -23,6 +24,8 @@ from fte.errors import OutOfMemoryError, RequestError
 
 NEVER = 2.0
 """A gate threshold that no gate reaches."""
+COLDEST, HOTTEST = 1e-3, 1e3
+"""Bounds of the attention's temperature."""
 
 Ended = Literal["gate", "attention", "ceiling", "given"]
 """What ended an utterance; "ceiling" means that all of z was decoded, "given" the same where attention was imposed."""
@@ -420,7 +423,9 @@ class Arrival:
 
     A text is read when the highest weight has been on at least half of its symbols and then stays on the last two (the
     first two, in a backward flow) for three frames: a single frame that looks ahead does not count, nor does an
-    attention that never moves. The utterance goes on for an eighth of a second, to let the last sound fade.
+    attention that never moves. Of two or three symbols only the very last (first) is the end: else a text such as "A."
+    would be read before its letter was reached. The utterance goes on for an eighth of a second, to let the last sound
+    fade.
     """
 
     EDGE_SYMBOLS = 2
@@ -446,7 +451,8 @@ class Arrival:
         self._seen[rows, place] = True
         symbols = self._symbols[rows]
         read = self._seen[rows].sum(axis=1) >= self.READ_PART * symbols
-        edge = place < self.EDGE_SYMBOLS if self._backward else place >= symbols - self.EDGE_SYMBOLS
+        edge_symbols = np.clip(symbols // 2, 1, self.EDGE_SYMBOLS)
+        edge = place < edge_symbols if self._backward else place >= symbols - edge_symbols
         self._at_edge[rows] = np.where(read & edge, self._at_edge[rows] + 1, 0)
         arrived = (self._since[rows] > 0) | (self._at_edge[rows] >= self.SETTLED_FRAMES)
         self._since[rows] += arrived
@@ -485,12 +491,10 @@ def check_utterance(utterance: Utterance, sizes: FlowtronSizes) -> None:
         raise RequestError(f"text_ids has ids from {ids.min()} to {ids.max()}: this voice has 0 to {sizes.n_text - 1}")
     if z.ndim != 2 or z.shape[1] != sizes.n_mels or not 1 <= len(z) <= LIMITS.frames:
         raise RequestError(f"z has shape {z.shape}: give (T, {sizes.n_mels}) with T from 1 to {LIMITS.frames} frames")
-    if not np.isfinite(z).all():
-        raise RequestError("z has values that are not finite: give finite numbers")
+    checks.magnitude(z, "z", LIMITS.latent)
     if not 0 <= utterance.speaker < sizes.n_speakers:
         raise RequestError(f"speaker {utterance.speaker} is unknown: this voice has 0 to {sizes.n_speakers - 1}")
-    if not (utterance.temperature > 0 and np.isfinite(utterance.temperature)):
-        raise RequestError(f"temperature is {utterance.temperature}: give a number above 0")
+    checks.number(utterance.temperature, "temperature", COLDEST, HOTTEST)
     if not utterance.gate_threshold >= 0:
         raise RequestError(f"gate_threshold is {utterance.gate_threshold}: give a number of at least 0")
     expected = (len(z), len(ids))

@@ -6,6 +6,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from fte import checks
 from fte.constants import LIMITS
 from fte.errors import InputError, RequestError
 from fte.files import atomic_file
@@ -18,15 +19,17 @@ _HEADERS = {
 }
 """Readers of the headers that numpy writes for plain numbers, by version of the format."""
 _FLOAT_BYTES = (2, 4, 8)
+MOST_CHANNELS = 1 << 20
+"""No mel has more channels."""
 
 
 def save_mel(path: Path | str, mel: npt.ArrayLike) -> None:
     """Write a mel spectrogram (T, M) of finite floats as a .npy file of float32, whole or not at all.
 
-    Raises RequestError for another shape or kind, values that are not finite, a name that does not end in .npy, and a
-    file that cannot be written.
+    Raises RequestError for another shape or kind, values that are not finite or beyond the limit, a name that does not
+    end in .npy, and a file that cannot be written.
     """
-    path, values = Path(path), np.asarray(mel)
+    path, values = checks.path(path, "the file of the mel"), checks.array(mel, "the mel", 2)
     if path.suffix.lower() != ".npy":
         raise RequestError(f"cannot write {path}: the name of a mel file must end in .npy")
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f":
@@ -41,9 +44,10 @@ def load_mel(path: Path | str, n_mels: int) -> Floats:
     (n_mels, T), also with a leading axis of 1, in floats of 16, 32 or 64 bits. A square one is taken as (T, n_mels).
 
     The header is checked before any data are read. Raises RequestError when the file cannot be read, is no such file,
-    has more than LIMITS.frames frames or values that are not finite.
+    has more than LIMITS.frames frames, or values that are not finite or beyond the limit.
     """
-    path = Path(path)
+    path = checks.path(path, "the file of the mel")
+    checks.whole(n_mels, "n_mels", 1, MOST_CHANNELS)
     if path.suffix.lower() in (".pt", ".pth"):
         raise InputError(
             f"cannot read {path}: a PyTorch file can run code, so convert it once, in Python, by "
@@ -95,6 +99,5 @@ def _header(handle: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dty
 def _float32(values: npt.NDArray[np.floating], name: str) -> Floats:
     with np.errstate(over="ignore"):  # a float64 too large for float32 is reported below
         rounded = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(rounded).all():
-        raise RequestError(f"{name} has values that are not finite")
+    checks.magnitude(rounded, name, LIMITS.mel)
     return rounded

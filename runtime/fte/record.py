@@ -15,6 +15,7 @@ from fte.synthesizer import Synthesizer
 
 def request_record(voice: Synthesizer, request: Request) -> dict[str, Any]:
     """Everything that a speech depends on: with the same record, the same samples come out on the same machine."""
+    request = voice.resolved(request)
     options = asdict(replace(request, style=None, rhythm=None)) | {"style": _style(request), "rhythm": _rhythm(request)}
     text = options.pop("text")
     return {

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fte import noise
+from fte import checks, noise
 from fte.alignment import align
 from fte.audio import denoise_chunks, griffin_lim
 from fte.backends import Backend
 from fte.backends.base import Float32
 from fte.bundle import Bundle, Manifest
-from fte.constants import LOG_FLOOR
+from fte.constants import LIMITS, LOG_FLOOR
 from fte.decoder import NEVER, Decoded, Decoder, Ended, Utterance
 from fte.errors import NothingToSayError, RequestError
 from fte.health import Health, judge
@@ -25,12 +25,17 @@ from fte.takes import Piece, Take
 from fte.text import SYMBOLS, TextFrontend, Transcript
 from fte.text.frontend import check_braces
 from fte.text.spans import Boundary, Span, spans
+from fte.text.symbols import ID_OF
 from fte.vocoder import Vocoder
 
 PAUSES: dict[Boundary, float] = {"word": 0.05, "clause": 0.2, "sentence": 0.5, "paragraph": 1.0}
 """Seconds of silence after a span, what its utterance ends with included. Readers pause mostly 0.2 to 1 s at the
 boundaries of clauses and sentences and longer at those of paragraphs (Campione and Veronis, "A large-scale multilingual
 study of silent pause duration", Speech Prosody 2002)."""
+_ENDS = frozenset(".!?,;:")
+"""Marks that speech pauses at."""
+_AFTER_END = frozenset("\"')] ")
+"""What may stand between the end of a sentence and that of its text."""
 _SILENCE_DB = 40.0
 """A frame this far below the loudest of its utterance is silent."""
 
@@ -75,16 +80,17 @@ class Renderer:
     def speaker_id(self, speaker: int | str) -> int:
         """The id of a speaker given by id, name or an id in digits. Raises RequestError naming those there are."""
         names = self.manifest.speakers
+        if isinstance(speaker, bool) or not isinstance(speaker, str | int | np.integer):
+            raise checks.refuse(speaker, "speaker", "the id or the name of a speaker")
         if isinstance(speaker, str):
             if speaker in names:
                 return names.index(speaker)
             if not (speaker.isascii() and speaker.isdigit() and len(speaker) < 10):
                 shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-                raise RequestError(f"speaker {speaker!r} is unknown: this voice has {shown}")
-            speaker = int(speaker)
-        if not 0 <= speaker < len(names):
-            raise RequestError(f"speaker {speaker} is unknown: this voice has ids 0 to {len(names) - 1}")
-        return speaker
+                raise RequestError(f"speaker {checks.shown(speaker)} is unknown: this voice has {shown}")
+        if not 0 <= int(speaker) < len(names):
+            raise RequestError(f"speaker {checks.shown(speaker)} is unknown: this voice has ids 0 to {len(names) - 1}")
+        return int(speaker)
 
     def transcript(self, text: str) -> Transcript:
         """Symbols, ids and words of a text spoken in one go. Raises RequestError as `text_ids` does."""
@@ -99,11 +105,12 @@ class Renderer:
         """
         request.check()
         self.speaker_id(request.speaker)
+        self._check_rhythm(request)
         self._check_style(request)
         check_braces(request.text)
         found = 0
         waiting: Span | None = None
-        for span in spans(request.text, request.span_symbols, lambda text: len(self.transcript(text).ids)):
+        for span in spans(request.text, request.span_symbols, lambda text: len(with_end(self.transcript(text)).ids)):
             try:
                 self.transcript(span.text)
             except NothingToSayError:
@@ -120,24 +127,38 @@ class Renderer:
             raise NothingToSayError("nothing in the text can be pronounced: give at least one letter or number")
         yield PlannedSpan(waiting, found, is_last=True)
 
+    def spoken_transcript(self, request: Request, span: Span) -> Transcript:
+        """What a span is spoken as: its transcript, with an end where it has none.
+
+        A rhythm is of a recording's own symbols, so nothing can be added to them.
+        """
+        transcript = self.transcript(span.text)
+        return transcript if request.rhythm is not None else with_end(transcript, span.boundary)
+
+    def _check_rhythm(self, request: Request) -> None:
+        flows = self.manifest.flowtron.n_flows
+        if request.rhythm is not None and len(request.rhythm) != flows:
+            raise RequestError(f"rhythm is of {len(request.rhythm)} flows: give the attention of all {flows}")
+
     def _check_style(self, request: Request) -> None:
         for style in request.styles:
             check_voice(style, self.bundle.voice_hash, f"the style {style.name!r}")
 
     def utterance(self, request: Request, take: Take, piece: Piece) -> Utterance:
         """What the decoder is asked for. Raises RequestError for a style, ramp or rhythm that does not fit."""
-        transcript = self.transcript(piece.span.text)
+        transcript = self.spoken_transcript(request, piece.span)
         frames = frames_ceiling(len(transcript.ids)) if request.max_frames is None else request.max_frames
-        if request.rhythm is not None:
-            frames = len(request.rhythm[0])
+        rhythm = None if request.rhythm is None else tuple(np.asarray(rows, np.float32) for rows in request.rhythm)
+        if rhythm is not None:
+            frames = len(rhythm[0])
         plain = Utterance(
             text_ids=np.array(transcript.ids, np.int64),
             z=self.prior(frames, request, take, piece),
             speaker=self.speaker_id(request.speaker),
-            gate_threshold=request.gate_threshold if request.rhythm is None else NEVER,
-            stop_with_attention=request.stop_with_attention and request.rhythm is None,
+            gate_threshold=request.gate_threshold if rhythm is None else NEVER,
+            stop_with_attention=request.stop_with_attention and rhythm is None,
             temperature=request.temperature,
-            attention=request.rhythm,
+            attention=rhythm,
         )
         if not isinstance(request.style, Ramp):
             return plain
@@ -183,7 +204,7 @@ class Renderer:
 
     def verdict(self, piece: Piece, attention: Sequence[Float32], ended: Ended) -> Health:
         """The verdict on an attempt: on the flows before the last, which a stream knows before its first sound."""
-        words = self.transcript(piece.span.text).words
+        words = self.transcript(piece.span.text).words  # an end that was added belongs to none
         early = attention[-max(1, self.manifest.flowtron.n_flows - 1) :]
         first_flow = self.manifest.flowtron.n_flows - len(early)
         return judge(early, ended=ended, words=words, first_flow=first_flow, frame_seconds=self.frame_seconds)
@@ -203,7 +224,7 @@ class Renderer:
         wanted = 0.0 if is_last else request.pause * PAUSES[piece.span.boundary]
         return SpokenSpan(
             text=piece.span.text,
-            transcript=self.transcript(piece.span.text),
+            transcript=self.spoken_transcript(request, piece.span),
             decoded=decoded,
             index=planned.index,
             completes=completes,
@@ -236,6 +257,19 @@ class Renderer:
 
     def silence(self, frames: int) -> Float32:
         return np.zeros(frames * self.manifest.audio.hop, np.float32)
+
+
+def with_end(transcript: Transcript, boundary: Boundary = "paragraph") -> Transcript:
+    """A transcript with an end: a full stop, or a comma where the sentence goes on, after a text with no such mark.
+
+    Voices are trained on sentences with their marks, and learn at these how to end: without one, a word alone stops
+    within a frame or two. A text as long as the limit stays as it is.
+    """
+    last = next((symbol for symbol in reversed(transcript.symbols) if symbol not in _AFTER_END), "")
+    if last in _ENDS or len(transcript.ids) >= LIMITS.symbols:
+        return transcript
+    mark = "." if boundary in ("sentence", "paragraph") else ","
+    return Transcript((*transcript.symbols, mark), (*transcript.ids, ID_OF[mark]), transcript.words)
 
 
 def trailing_silence(mel: Float32) -> int:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from fte import checks
 from fte.audio import HIGHEST_RATE, Floats, to_pcm16
 from fte.constants import SAMPLE_RATE
 from fte.errors import RequestError
@@ -99,7 +101,7 @@ class WrittenSound:
 
 def sound_format(path: Path | str) -> SoundFormat:
     """The format that the suffix of ``path`` asks for; raises RequestError naming the suffixes there are."""
-    suffix = Path(path).suffix.lower()
+    suffix = checks.path(path, "the sound file").suffix.lower()
     formats = {f.suffix: f for f in FORMATS if soundfile.check_format(f.container, f.coding)}
     if suffix not in formats:
         raise RequestError(f"cannot write {path} as sound: its name must end in one of {', '.join(formats)}")
@@ -125,7 +127,7 @@ def write_sound(
     Raises RequestError for a format, rate or loudness that does not exist, samples that are not one row of finite
     floats, more of them than the format or LONGEST_SECONDS allow, and a file that cannot be written.
     """
-    path = Path(path)
+    path = checks.path(path, "the sound file")
     kind = sound_format(path)
     _check_rate(sample_rate)
     rate = kind.usual_rate(sample_rate) if rate is None else rate
@@ -423,14 +425,14 @@ def _check_length(path: Path, kind: SoundFormat, samples: int, sample_rate: int,
 def _check_rate(rate: int) -> None:
     if not (isinstance(rate, int) and LOWEST_RATE <= rate <= HIGHEST_RATE):
         raise RequestError(
-            f"a sample rate must be a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz, not {rate!r}"
+            f"a sample rate must be a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz, not {checks.shown(rate)}"
         )
 
 
 def check_loudness(loudness: float | None) -> None:
-    if loudness is not None and not GATE <= loudness <= 0:
+    if loudness is not None and (not isinstance(loudness, Real) or not GATE <= loudness <= 0):
         raise RequestError(
-            f"a loudness must be from {GATE:g} to 0 LUFS, not {loudness:g}: speech is often at -16 or -23"
+            f"a loudness must be from {GATE:g} to 0 LUFS, not {checks.shown(loudness)}: speech is often at -16 or -23"
         )
 
 
@@ -441,7 +443,7 @@ def _check_seconds(seconds: float) -> None:
 
 def _row(samples: npt.ArrayLike) -> npt.NDArray[np.floating]:
     """``samples`` as an array (n,) of floats, not copied, its values not looked at yet."""
-    values = np.asarray(samples)
+    values = checks.as_array(samples, "samples")
     if values.ndim != 1:
         raise RequestError(f"samples must be one row of numbers (n,), not of shape {values.shape}")
     if values.dtype.kind != "f":

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from fte import checks
 from fte.alignment import align, symbol_frames
 from fte.backends.base import Float32
 from fte.constants import LIMITS, LOG_FLOOR
-from fte.decoder import Decoded, Ended
+from fte.decoder import COLDEST, HOTTEST, Decoded, Ended
 from fte.errors import RequestError
 from fte.health import Health, judge
+from fte.noise import SEED_LIMIT
 from fte.style.ramps import Ramp
 from fte.style.sampling import MAX_RADIUS, MAX_WEIGHT
-from fte.style.style import Style
+from fte.style.style import MAX_SIGMA, Style
 from fte.text import Transcript
 from fte.timings import Timing, Timings, symbol_timings, word_timings
 from fte.vocoder import CHUNK_FRAMES, FIRST_CHUNK_FRAMES, OVERLAP_FRAMES
@@ -27,6 +30,9 @@ SPAN_SYMBOLS = 120
 """Default most symbols spoken in one go."""
 RETRIES = 3
 """Most and default further attempts at a span whose attention did not follow its text."""
+
+MAX_DENOISER = 1000.0
+"""Highest strength of the denoiser."""
 
 _FRAMES_PER_SYMBOL = 12
 _FRAMES_SPARE = 100
@@ -67,8 +73,9 @@ class Request:
     """Scales the pauses between spans; 0 joins them without."""
     retries: int = RETRIES
     """Further attempts at a span whose attention did not follow its text (`fte.takes`)."""
-    style: Style | Ramp | None = None
-    """What z is drawn around instead of 0; a ramp is for texts that are spoken in one go."""
+    style: Style | Ramp | Path | str | None = None
+    """What z is drawn around instead of 0: a style, the name of one of the voice's own, a mix of them such as
+    "happy:0.7,sad:0.3", or a style file (.safetensors); a ramp is for texts that are spoken in one go."""
     style_weight: float = 1.0
     """Scales the style's mean: 0 is no style, beyond 1 exaggerates it."""
     tail: float | None = None
@@ -88,36 +95,60 @@ class Request:
 
     @property
     def styles(self) -> tuple[Style, ...]:
-        """The style, or those of the ramp."""
-        if isinstance(self.style, Ramp):
-            return tuple(knot.style for knot in self.style.knots if knot.style is not None)
-        return () if self.style is None else (self.style,)
+        """The style, or those of the ramp; without what is given by name."""
+        given = [knot.style for knot in self.style.knots] if isinstance(self.style, Ramp) else [self.style]
+        return tuple(style for style in given if isinstance(style, Style))
 
     def check(self) -> None:
-        """Raise RequestError for the first field that is out of range; voice and text are not looked at."""
+        """Raise RequestError for the first field of another kind or out of range; voice and text are not looked at.
+
+        A style that is given by name is to be found first (`fte.Synthesizer.resolved`).
+        """
+        checks.text(self.text, "text")
         if len(self.text) > LIMITS.request_characters:
             raise RequestError(
                 f"the text has {len(self.text)} characters, more than {LIMITS.request_characters}: split it"
             )
-        ranges = {
-            "sigma": (self.sigma, 0, 10),
-            "the vocoder's sigma": (self.vocoder_sigma, 0, 10),
-            "the denoiser's strength": (self.denoiser, 0, 1000),
-            "max_frames": (1 if self.max_frames is None else self.max_frames, 1, LIMITS.frames),
-            "span_symbols": (self.span_symbols, 1, LIMITS.symbols),
-            "pause": (self.pause, 0, 100),
-            "retries": (self.retries, 0, RETRIES),
-            "style_weight": (self.style_weight, 0, MAX_WEIGHT),
-            "tail": (0 if self.tail is None else self.tail, 0, MAX_RADIUS),
-            "chunk": (self.chunk, 1, LIMITS.frames),
-            "first_chunk": (self.first_chunk, 1, LIMITS.frames),
-            "overlap": (self.overlap, 0, LIMITS.frames),
+        for name, (value, check) in self._checks().items():
+            check(value, name)
+        self._check_style()
+
+    def _checks(self) -> dict[str, tuple[object, checks.Check]]:
+        """By name as errors have it: a field that is no text, and what it is held against."""
+        frames = LIMITS.frames
+        return {
+            "the seed": (self.seed, checks.wholes(0, SEED_LIMIT - 1)),
+            "the request number": (self.request, checks.wholes(0, SEED_LIMIT - 1)),
+            "sigma": (self.sigma, checks.within(0, MAX_SIGMA)),
+            "gate_threshold": (self.gate_threshold, checks.within(0, float("inf"))),
+            "stop_with_attention": (self.stop_with_attention, checks.flag),
+            "temperature": (self.temperature, checks.within(COLDEST, HOTTEST)),
+            "max_frames": (self.max_frames, checks.optional(checks.wholes(1, frames))),
+            "span_symbols": (self.span_symbols, checks.wholes(1, LIMITS.symbols)),
+            "pause": (self.pause, checks.within(0, 100)),
+            "retries": (self.retries, checks.wholes(0, RETRIES)),
+            "style_weight": (self.style_weight, checks.within(0, MAX_WEIGHT)),
+            "tail": (self.tail, checks.optional(checks.within(0, MAX_RADIUS))),
+            "rhythm": (self.rhythm, checks.optional(checks.each(checks.floats(2)))),
+            "the vocoder's sigma": (self.vocoder_sigma, checks.within(0, MAX_SIGMA)),
+            "the denoiser's strength": (self.denoiser, checks.within(0, MAX_DENOISER)),
+            "chunk": (self.chunk, checks.wholes(1, frames)),
+            "first_chunk": (self.first_chunk, checks.wholes(1, frames)),
+            "overlap": (self.overlap, checks.wholes(0, frames)),
         }
-        for name, (value, least, most) in ranges.items():
-            if not least <= value <= most:
-                raise RequestError(f"{name} is {value}: give a number from {least} to {most}")
+
+    def _check_style(self) -> None:
+        if not isinstance(self.style, Style | Ramp | None):
+            raise checks.refuse(self.style, "style", "a Style, a Ramp or the name of one of the voice's own")
         if self.tail is not None and not isinstance(self.style, Style):
             raise RequestError("a tail is drawn around a style, and this request has none: give one")
+        for style in self.styles:
+            largest = self.style_weight * float(np.abs(style.mean).max())
+            if largest > LIMITS.latent:
+                raise RequestError(
+                    f"the style {style.name!r} times its weight reaches {largest:g}: give a style_weight with which "
+                    f"it stays within {LIMITS.latent:g}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def _utterance_chunks(
     items: Iterator[_Item], voice: Renderer, request: Request, start: _Start, end: list[_End], first_frame: int
 ) -> Iterator[Chunk]:
     """The chunks of one utterance; its end is put into ``end``."""
-    words = _WordsBegun(voice.transcript(start.piece.span.text), start.early)
+    words = _WordsBegun(voice.spoken_transcript(request, start.piece.span), start.early)
 
     def frames() -> Iterator[Float32]:
         for item in items:

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fte import checks
 from fte.alignment import WordRange, check_words
 from fte.errors import RequestError
 from fte.files import atomic_file
@@ -127,6 +128,7 @@ def write_timings(path: Path | str, timings: Timings) -> None:
 
     Raises RequestError for another suffix and a file that cannot be written.
     """
+    checks.kind(Timings)(timings, "timings")
     check_timings_name(path)
     content = _FORMATS[Path(path).suffix.lower()](timings)
     with atomic_file(Path(path)) as temporary:
@@ -135,7 +137,7 @@ def write_timings(path: Path | str, timings: Timings) -> None:
 
 def check_timings_name(path: Path | str) -> None:
     """Raise RequestError unless the suffix of ``path`` is one that timings are written in."""
-    if Path(path).suffix.lower() not in _FORMATS:
+    if checks.path(path, "the file of the timings").suffix.lower() not in _FORMATS:
         raise RequestError(f"cannot write timings to {path}: its name must end in .json, .srt, .vtt or .TextGrid")
 
 

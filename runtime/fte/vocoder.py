@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from fte import noise
+from fte import checks, noise
 from fte.audio import bias_spectrum
 from fte.backends.base import Backend, Float32
 from fte.bundle import Bundle, WaveglowSizes
@@ -129,11 +129,10 @@ def given_noise(rows: Float32) -> NoiseRows:
 
 
 def check_mel(mel: Float32, n_mels: int) -> None:
-    """Raise RequestError unless mel is (T, n_mels), finite, of 1 to the limit's frames."""
+    """Raise RequestError unless mel is (T, n_mels) of 1 to the limit's frames, finite and within the limit."""
     if mel.ndim != 2 or mel.shape[1] != n_mels or not 1 <= len(mel) <= LIMITS.frames:
         raise RequestError(f"mel has shape {mel.shape}: give (T, {n_mels}) with T from 1 to {LIMITS.frames} frames")
-    if not np.isfinite(mel).all():
-        raise RequestError("mel has values that are not finite: give finite numbers")
+    checks.magnitude(mel, "mel", LIMITS.mel)
 
 
 def _check_chunks(chunk: int, overlap: int) -> None:

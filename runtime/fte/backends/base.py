@@ -78,6 +78,8 @@ class Backend(Protocol):
     """ "cpu" or "cuda"."""
     symbol_multiple: int
     """Texts are padded to a multiple of this many symbols, so that few shapes occur; 1 for none."""
+    exact_in_company: bool
+    """Whether an utterance's results do not depend on those that it is decoded with, bit for bit."""
 
     @property
     def description(self) -> str:
@@ -99,10 +101,19 @@ class Backend(Protocol):
         """Frames that a flow of the bundle is decoded in at once (K), or 0 for one at a time."""
         ...
 
+    def check(self, bundle: Bundle, precision: str) -> None:
+        """Compare all files that speaking may open with what was exported, so that no request finds a fault later.
+
+        Raises BundleError for one that differs, and where the bundle lacks the precision.
+        """
+        ...
+
 
 class GraphFiles:
     """The part of a backend that is the same wherever a graph is a file of the bundle."""
 
+    exact_in_company = False
+    """A matrix product over more rows adds up in another order, and a last bit may change an int8 level."""
     block_frames: int
     """Frames that a flow is decoded in at once, at most, where the bundle has graphs for it; 0 for one at a time."""
 
@@ -112,6 +123,13 @@ class GraphFiles:
 
     def open(self, bundle: Bundle, precision: str, role: str) -> Graph:
         return self.load(bundle.graph(precision, role))
+
+    def check(self, bundle: Bundle, precision: str) -> None:
+        block = self.blocks(bundle, precision)
+        flows = [f"flow_{k}{guided}" for k in range(bundle.manifest.flowtron.n_flows) for guided in ("", "_guided")]
+        roles = ["encoder", *(f"{flow}_block_{block}" if block else flow for flow in flows)]
+        roles += ["vocoder"] if bundle.manifest.waveglow else []
+        bundle.check(name for role in roles for name in bundle.graph_files(precision, role))
 
     def blocks(self, bundle: Bundle, precision: str) -> int:
         return max((k for k in bundle.blocks(precision) if k <= self.block_frames), default=0)

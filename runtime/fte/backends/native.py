@@ -34,6 +34,7 @@ class NativeBackend:
 
     device = "cpu"
     symbol_multiple = 1
+    exact_in_company = True
 
     def __init__(self, threads: int | None = None, instructions: str = "") -> None:
         self._library = import_native()
@@ -54,6 +55,9 @@ class NativeBackend:
 
     def blocks(self, bundle: Bundle, precision: str) -> int:
         return BLOCK_FRAMES
+
+    def check(self, bundle: Bundle, precision: str) -> None:
+        bundle.engine_file(precision)
 
     def open(self, bundle: Bundle, precision: str, role: str) -> Graph:
         if role == "posterior":

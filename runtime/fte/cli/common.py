@@ -14,13 +14,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import fte
+from fte import installed
 from fte.backends import BACKENDS
 from fte.backends.onnxruntime import DEVICES
-from fte.bundle import Bundle
 from fte.cli import completion
-from fte.errors import BackendError, BundleError, InputError, OutputError, RequestError
-from fte.files import cache_folder, claimed
+from fte.errors import BundleError, InputError, OutputError, RequestError
 
 _TEXT_FILE_BYTES = 16 << 20
 _MOST_THREADS = 1024
@@ -195,27 +193,10 @@ def _decoded(data: bytes, where: str) -> str:
 
 
 def voice_path(name: str) -> Path:
-    """The folder of a voice; 'tiny' is made on first use and kept in the user's cache."""
+    """The folder of a voice that is named on the command line, as `fte.installed` finds it."""
     if name != "tiny":
         _check_no_file(Path(name))
-        return Path(name)
-    cache = cache_folder()
-    path = cache / f"tiny-{re.sub(r'[^0-9A-Za-z.]', '_', fte.__version__)}"
-    if _is_sound(path):
-        return path
-    try:
-        from fte_export.pipeline import write_voice
-        from fte_export.random_voice import tiny_voice
-    except ImportError as error:
-        raise BackendError(
-            f"the tiny voice is made on the spot, which needs the package {error.name!r}: "
-            "install flowtron-fte[cpu,export] or name a voice with --voice"
-        ) from error
-    make_folder(cache)
-    with claimed(cache / "tiny", wait=True):  # another process may be making it
-        if not _is_sound(path):
-            write_voice(tiny_voice(), path)
-    return path
+    return installed.voice_path(name)
 
 
 def _check_no_file(path: Path) -> None:
@@ -229,12 +210,3 @@ def _check_no_file(path: Path) -> None:
     except RuntimeError:  # the base of soundfile's errors
         what = _KINDS.get(path.suffix.lower(), "a file")
     raise BundleError(f"{path} is {what}, and a voice is a folder: give one that fte export made, or 'tiny'")
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether a bundle can be used as it is, by every backend."""
-    try:
-        bundle = Bundle.open(path)
-        return bool(bundle.manifest.engine) and not bundle.check_files()
-    except BundleError:
-        return False

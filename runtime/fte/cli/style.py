@@ -28,6 +28,7 @@ from fte.cli.common import (
     voice_path,
 )
 from fte.errors import OutputError, RequestError
+from fte.style.library import STYLES, find_style, own_styles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from fte.style.references import Found, Skipped
     from fte.style.style import Style
     from fte.synthesizer import Synthesizer
-
-STYLES = "styles"
-"""Folder of a voice's own styles within its bundle."""
 
 _LABEL = "{label}"
 """What stands for each label in the names of representatives."""
@@ -50,30 +48,6 @@ StyleArgument = Annotated[
         metavar="STYLE", help="A style file, or names of the voice's own.", autocompletion=completion.styles
     ),
 ]
-
-
-def find_style(text: str, bundle_path: Path, voice_hash: str) -> "Style":
-    """The style that ``text`` names: a .safetensors file, or a mix such as "happy:0.7,sad:0.3" of the voice's own.
-
-    Raises RequestError for names there are not, and files that are no style of this voice.
-    """
-    from fte.style.mixing import mix, parse_mix
-    from fte.style.style import load_style
-
-    if text.lower().endswith(".safetensors"):
-        return load_style(Path(text), voice_hash)
-    known = own_styles(bundle_path)
-    weights = parse_mix(text)
-    if missing := [name for name in weights if name not in known]:
-        listed = ", ".join(known) or "none"
-        raise RequestError(f"this voice has no style {missing[0]!r} in its folder {STYLES} (it has {listed})")
-    styles = {load_style(known[name], voice_hash): weight for name, weight in weights.items()}
-    return next(iter(styles)) if len(styles) == 1 else mix(styles)
-
-
-def own_styles(bundle_path: Path) -> dict[str, Path]:
-    """The files in a bundle's folder of styles, by name."""
-    return {path.stem: path for path in sorted((bundle_path / STYLES).glob("*.safetensors"))}
 
 
 @app.command(cls=Command)
@@ -568,11 +542,10 @@ def _check_request(
     text: str, speaker: str, sigma: float | None, seed: int, max_frames: int | None, **of_the_style: Any
 ) -> None:
     """Refuse numbers out of range, before a voice is loaded."""
-    from fte.cli.synth import check_numbers
     from fte.speech import PRIOR_SIGMA, Request
 
     spread = PRIOR_SIGMA if sigma is None else sigma
-    check_numbers(Request(text, speaker, spread, seed=seed, max_frames=max_frames, **of_the_style))
+    Request(text, speaker, spread, seed=seed, max_frames=max_frames, **of_the_style).check()
 
 
 def _speak_all(

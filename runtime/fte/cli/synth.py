@@ -32,10 +32,10 @@ from fte.cli.common import (
     voice_path,
 )
 from fte.cli.player import find_player, play
-from fte.cli.style import find_style, own_styles
 from fte.constants import SAMPLE_RATE
 from fte.errors import InputError, RequestError
 from fte.record import span_record
+from fte.style.library import find_style, own_styles
 from fte.text.screening import check_words, is_plainly_speakable
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def synth(
         vocoder_sigma=vocoder_sigma,
         denoiser=denoiser,
     )
-    check_numbers(request if style else dataclasses.replace(request, tail=tail))
+    (request if style else dataclasses.replace(request, tail=tail)).check()  # the style's file is read later
     source = _Source(mode, text, text_file)
     own_words = _lexicon(lexicon)
     path = voice_path(voice)
@@ -204,7 +204,7 @@ def synth(
         found = find_style(style, path, bundle.voice_hash)
         spread = found.sigma if sigma is None else sigma
         request = dataclasses.replace(request, style=found, sigma=spread, tail=tail)
-        check_numbers(request)
+        request.check()
     synthesizer = Synthesizer.load(
         path,
         device,
@@ -317,16 +317,6 @@ def _mode(given: Collection[str], text_file: Path | None, from_mel: Path | None,
 def _one_of(given: Sequence[str]) -> None:
     if len(given) > 1:
         raise RequestError(f"{' and '.join(given)} were given: leave one of them out")
-
-
-def check_numbers(request: "Request") -> None:
-    """Refuse values out of range before anything is loaded. Raises RequestError."""
-    from fte.noise import normal
-
-    request.check()
-    if not request.gate_threshold >= 0:
-        raise RequestError(f"gate_threshold is {request.gate_threshold}: give a number of at least 0")
-    normal((0, 1), seed=request.seed, request=0, stream="prior")  # refuses a seed out of range
 
 
 class _Source:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fte import checks
 from fte.errors import RequestError
 from fte.style.style import NAME_PATTERN, Float32, Style, is_number
 
@@ -34,6 +35,7 @@ def parse_mix(text: str) -> dict[str, float]:
 
     Raises RequestError for what is not of this form, a name that stands twice, and weights that `mix` refuses.
     """
+    checks.text(text, "the mix")
     if len(text) > _MAX_MIX_CHARACTERS:
         raise RequestError(f"the mix has {len(text)} characters: give at most {_MAX_MIX_CHARACTERS}")
     weights: dict[str, float] = {}
@@ -54,11 +56,13 @@ def shares(weights: Mapping[str, float]) -> dict[str, float]:
 
     Raises RequestError for none or too many, a weight that is negative or not finite, and a sum of zero.
     """
+    if not isinstance(weights, Mapping):
+        raise checks.refuse(weights, "the mix", "a mapping of styles to their weights")
     if not 1 <= len(weights) <= MAX_PARTS:
         raise RequestError(f"the mix has {len(weights)} styles: give 1 to {MAX_PARTS}")
     for name, weight in weights.items():
         if not is_number(weight, 0, MAX_WEIGHT):
-            raise RequestError(f"the weight of {name!r} is {weight}: give a number from 0 to {MAX_WEIGHT:g}")
+            raise checks.refuse(weight, f"the weight of {name!r}", f"a number from 0 to {MAX_WEIGHT:g}")
     total = sum(weights.values())
     if total == 0:
         raise RequestError("all weights of the mix are 0: give at least one style some weight")
@@ -71,6 +75,7 @@ def mix(styles: Mapping[Style, float], name: str = "mix") -> Style:
     As soon as one of the styles has a mean for each frame, so has the mix, over the frames of the longest.
     Raises RequestError as `shares` does, and for styles of different voices or speakers.
     """
+    checks.mapping(checks.kind(Style), checks.anything)(styles, "the mix")
     parts = list(styles)
     by_place = shares({f"{style.name} (style {place})": styles[style] for place, style in enumerate(parts, 1)})
     return _weighted(parts, list(by_place.values()), name)
@@ -88,10 +93,10 @@ def interpolate(
     Raises RequestError for a t out of range, styles of different voices or speakers, and opposite directions, between
     which no way is the shortest.
     """
-    if not is_number(t, -EXTRAPOLATION, 1 + EXTRAPOLATION):
-        raise RequestError(f"t is {t}: give a number from {-EXTRAPOLATION:g} to {1 + EXTRAPOLATION:g}")
-    if how not in ("linear", "spherical"):
-        raise RequestError(f"the way between the styles is {how!r}: give linear or spherical")
+    for style, end in ((a, "a"), (b, "b")):
+        checks.kind(Style)(style, end)
+    checks.number(t, "t", -EXTRAPOLATION, 1 + EXTRAPOLATION)
+    checks.one_of(("linear", "spherical"))(how, "the way between the styles")
     inner = min(max(float(t), 0.0), 1.0)
     between = _weighted([a, b], [1 - inner, inner], f"{a.name}-{b.name}"[:64] if name is None else name)
     from_mean, to_mean = _means([a, b])

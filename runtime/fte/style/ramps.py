@@ -7,6 +7,7 @@ Ramps by word need the frame at which each word starts, before the utterance is 
 (`fte.alignment`), or an estimate such as each word's share of the symbols.
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fte import checks
 from fte.constants import FRAME_SECONDS, LIMITS
 from fte.errors import NothingToSayError, RequestError
 from fte.style.mixing import check_same_space
@@ -36,8 +38,9 @@ class Knot:
 
     position: float
     """Share of the utterance, 0 to 1, or index of a word, at whose start it lies; their number is the end."""
-    style: Style | None
-    """None is the plain prior: a mean of 0."""
+    style: Style | str | None
+    """Or the name of one of the voice's own, to be found when a request is spoken; None is the plain prior: a mean
+    of 0."""
     shift: int = 0
     """Frames after the position."""
 
@@ -53,20 +56,37 @@ class Ramp:
 
     def __post_init__(self) -> None:
         """Raise RequestError for no or too many knots, none with a style, and positions out of range or order."""
+        checks.each(checks.kind(Knot))(self.knots, "knots")
+        checks.one_of(("time", "word"))(self.unit, "unit")
         if not 1 <= len(self.knots) <= MAX_KNOTS:
             raise RequestError(f"the ramp has {len(self.knots)} styles: give 1 to {MAX_KNOTS}")
-        styles = self._styles()
-        if not styles:
+        for knot in self.knots:
+            if not isinstance(knot.style, Style | str | None):
+                raise checks.refuse(knot.style, "a style of the ramp", "a Style, the name of one or None")
+            checks.whole(knot.shift, "the shift of a knot", -LIMITS.frames, LIMITS.frames)
+        if all(knot.style is None for knot in self.knots):
             raise RequestError("the ramp has only the plain prior: give at least one style")
-        check_same_space(styles)
+        if styles := self._styles():
+            check_same_space(styles)
+        self._check_positions()
+
+    def _check_positions(self) -> None:
         most = 1 if self.unit == "time" else LIMITS.symbols
         positions = [knot.position for knot in self.knots]
         for position in positions:
             if not is_number(position, 0, most) or (self.unit == "word" and position != int(position)):
                 kind = "a share of the time" if self.unit == "time" else "the index of a word"
-                raise RequestError(f"the ramp has a style at {position}: give {kind} from 0 to {most}")
+                raise RequestError(f"the ramp has a style at {checks.shown(position)}: give {kind} from 0 to {most}")
         if positions != sorted(positions):
             raise RequestError(f"the ramp goes back from {max(positions)}: give its positions in order")
+
+    def resolved(self, find: Callable[[str], Style]) -> "Ramp":
+        """The ramp with the styles that ``find`` has for the names in it. Raises RequestError as it does."""
+        named = {knot.style for knot in self.knots if isinstance(knot.style, str)}
+        styles = {name: find(name) for name in named}
+        found = (styles[knot.style] if isinstance(knot.style, str) else knot.style for knot in self.knots)
+        knots = (dataclasses.replace(k, style=style) for k, style in zip(self.knots, found, strict=True))
+        return Ramp(tuple(knots), self.unit) if named else self
 
     def means(self, frames: int, word_starts: Sequence[int] = ()) -> Float32:
         """The mean in time, (T, M) with T = ``frames``.
@@ -74,17 +94,18 @@ class Ramp:
         word_starts: the frame at which each word starts, never falling, for a ramp by word.
         Raises RequestError for a number of frames or word starts out of range, and a ramp beyond the last word.
         """
-        if not 1 <= frames <= LIMITS.frames:
-            raise RequestError(f"a ramp was asked for over {frames} frames: give 1 to {LIMITS.frames}")
+        checks.whole(frames, "the number of frames of a ramp", 1, LIMITS.frames)
+        if unknown := [knot.style for knot in self.knots if isinstance(knot.style, str)]:
+            raise RequestError(f"the ramp has {unknown[0]!r} by name alone: speak with it, or load the style")
         at = self._places(frames, word_starts)
         means = np.zeros((frames, self._styles()[0].n_mels), np.float32)
         for knot, weights in zip(self.knots, _hats(at, frames), strict=True):
-            if knot.style is not None and (on := weights > 0).any():
+            if isinstance(knot.style, Style) and (on := weights > 0).any():
                 means[on] += weights[on, None] * knot.style.frames(frames)[on]
         return means
 
     def _styles(self) -> list[Style]:
-        return [knot.style for knot in self.knots if knot.style is not None]
+        return [knot.style for knot in self.knots if isinstance(knot.style, Style)]
 
     def _places(self, frames: int, word_starts: Sequence[int]) -> npt.NDArray[np.float64]:
         """The frame of each knot, never falling."""
@@ -105,13 +126,18 @@ class Ramp:
         return np.maximum.accumulate(np.array(places, np.float64))
 
 
-def ramp_by_time(points: Sequence[tuple[float, Style | None]]) -> Ramp:
-    """A ramp through (share of the utterance from 0 to 1, style); None is the plain prior."""
+_POINTS = checks.each(checks.pair(checks.anything, checks.anything))
+
+
+@checks.arguments(points=_POINTS)
+def ramp_by_time(points: Sequence[tuple[float, Style | str | None]]) -> Ramp:
+    """A ramp through (share of the utterance from 0 to 1, style or its name); None is the plain prior."""
     return Ramp(tuple(Knot(position, style) for position, style in points), "time")
 
 
-def ramp_by_word(points: Sequence[tuple[int, Style | None]]) -> Ramp:
-    """A ramp through (index of a word, style), reaching each style where its word starts."""
+@checks.arguments(points=_POINTS)
+def ramp_by_word(points: Sequence[tuple[int, Style | str | None]]) -> Ramp:
+    """A ramp through (index of a word, style or its name), reaching each style where its word starts."""
     return Ramp(tuple(Knot(position, style) for position, style in points), "word")
 
 
@@ -120,6 +146,9 @@ def ramp_over_words(ranges: Sequence["StyledWords"], styles: Mapping[str, Style]
 
     base: None is the plain prior. Raises RequestError for no ranges, ranges out of order, and unknown styles.
     """
+    checks.each(checks.kind(StyledWords))(ranges, "the marked words")
+    checks.mapping(checks.text, checks.kind(Style))(styles, "styles")
+    checks.optional(checks.kind(Style))(base, "base")
     if not ranges:
         raise RequestError("no word is marked with a style: mark some as in [happy]these words[/happy]")
     knots: list[Knot] = []
@@ -206,6 +235,7 @@ def parse_styled_text(text: str, known: Collection[str] | None = None) -> tuple[
     Raises RequestError for a text beyond the limit, a tag in a tag, an unknown style, a tag that is not closed, is
     closed without being open, marks nothing or stands within a word, and more than MAX_RANGES marked parts.
     """
+    checks.text(text, "text")
     if len(text) > LIMITS.request_characters:
         raise RequestError(f"the text has {len(text)} characters, more than {LIMITS.request_characters}: split it")
     plain, end = "", 0

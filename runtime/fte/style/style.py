@@ -20,6 +20,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
+from fte import checks
 from fte.constants import LIMITS
 from fte.errors import InputError, OutputError, RequestError
 from fte.files import atomic_file
@@ -100,12 +101,11 @@ class Style:
         return int(self.mean.shape[-1])
 
     def frames(self, count: int) -> Float32:
-        """The mean in time, (count, M): one vector for every frame, or the frames repeated and cut at ``count``.
+        """The mean in time, (count, M): one vector for every frame, or the frames again and again, cut at ``count``.
 
         Raises RequestError for a count outside 1 to LIMITS.frames.
         """
-        if not 1 <= count <= LIMITS.frames:
-            raise RequestError(f"a style was asked for over {count} frames: give 1 to {LIMITS.frames}")
+        checks.whole(count, "the number of frames of a style", 1, LIMITS.frames)
         return repeated(np.atleast_2d(self.mean), count)
 
 
@@ -127,7 +127,8 @@ def save_style(path: Path | str, style: Style) -> None:
 
     Raises RequestError for a name that does not end in .safetensors and a file that cannot be written.
     """
-    path = Path(path)
+    path = checks.path(path, "the file of the style")
+    checks.kind(Style)(style, "style")
     if path.suffix.lower() != _SUFFIX:
         raise RequestError(f"cannot write {path}: the name of a style file must end in {_SUFFIX}")
     fields = {f.name: getattr(style, f.name) for f in dataclasses.fields(style) if f.name not in _TENSORS}
@@ -147,7 +148,7 @@ def load_style(path: Path | str, voice_hash: str | None = None) -> Style:
     Raises RequestError when the file cannot be read, is larger than MAX_FILE_BYTES, is no style or one of an unknown
     version, belongs to another voice, or has faulty fields, which are all named.
     """
-    path = Path(path)
+    path = checks.path(path, "the file of the style")
     data = _read(path)
     try:
         fields = _fields(data)
@@ -158,7 +159,7 @@ def load_style(path: Path | str, voice_hash: str | None = None) -> Style:
     except RequestError as error:
         raise InputError(f"{path}: {error}") from error
     if voice_hash is not None:
-        check_voice(style, voice_hash, path.name)
+        check_voice(style, checks.text(voice_hash, "voice_hash"), path.name)
     return style
 
 
@@ -281,6 +282,8 @@ def _wrong_arrays(style: Style) -> Iterator[str]:
             yield f"{name} is not an array of floats"
         elif not np.isfinite(values).all():
             yield f"{name} has values that are not finite"
+        elif (largest := np.abs(values).max(initial=0.0)) > LIMITS.latent:
+            yield f"{name} has a value of magnitude {largest:g}, above {LIMITS.latent:g}"
         elif name != "mean" and (values < 0).any():
             yield f"{name} has values below 0, which no standard deviation has"
     if all(isinstance(values, np.ndarray) for values in arrays.values()):

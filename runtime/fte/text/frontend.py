@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fte import checks
 from fte.constants import LIMITS
 from fte.errors import NothingToSayError, RequestError
 from fte.text.capitals import HISSING, marked
@@ -109,6 +110,8 @@ class TextFrontend:
     """Words outside the dictionary are pronounced by their spelling; the published voices heard them as letters."""
 
     def __post_init__(self) -> None:
+        for name in ("arpabet", "keep_ambiguous", "guess_unknown"):
+            checks.flag(getattr(self, name), name)
         object.__setattr__(self, "lexicon", checked(self.lexicon))
 
     def ids(self, text: str) -> list[int]:
@@ -260,6 +263,7 @@ def _transcript(text: str, pieces: Iterable[Piece]) -> Transcript:
 
 
 def _check_length(text: str) -> None:
+    checks.text(text, "text")
     if len(text) > LIMITS.text_characters:
         raise RequestError(
             f"the text has {len(text)} characters, more than the limit of {LIMITS.text_characters}: split it"
@@ -270,6 +274,7 @@ def _check_length(text: str) -> None:
 
 def check_braces(text: str) -> None:
     """Raise RequestError unless every brace has its partner, none are nested, and each pair holds ARPAbet."""
+    checks.text(text, "text")
     for i, part in enumerate(BRACED.split(text)):
         if i % 2:
             _check_phones(part)

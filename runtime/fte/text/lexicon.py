@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from fte import checks
 from fte.errors import InputError, RequestError
 from fte.text.characters import fold
 from fte.text.symbols import ARPABET
@@ -32,8 +33,9 @@ def read_lexicon(path: Path | str) -> dict[str, str]:
     Raises RequestError, naming the line, for a file that cannot be read or is larger than LEXICON_BYTES, a line without
     phones, a phone that is not ARPAbet, a word given twice, and CMUdict's numbered alternatives ("word(2)").
     """
+    path = checks.path(path, "the file of the lexicon")
     lexicon: dict[str, str] = {}
-    for where, word, phones in _entries(_text(Path(path)), str(path)):
+    for where, word, phones in _entries(_text(path), str(path)):
         known = _checked(word, phones, where)
         if known[0] in lexicon:
             raise RequestError(f"{where} gives {word!r} a second pronunciation: keep one line a word")
@@ -43,6 +45,7 @@ def read_lexicon(path: Path | str) -> dict[str, str]:
 
 def checked(entries: Mapping[str, str]) -> dict[str, str]:
     """Return ``entries`` as the front end looks words up. Raises RequestError for an entry that no file may hold."""
+    checks.mapping(checks.text, checks.text)(entries, "the lexicon")
     return dict(_checked(word, phones.split(), f"the lexicon's entry {word!r}") for word, phones in entries.items())
 
 
