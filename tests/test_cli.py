@@ -22,8 +22,10 @@ import torch
 
 import fte
 from conftest import GOLDEN
+from fte import interruption
 from fte.bundle import Bundle
 from fte.cli import main
+from fte.cli.status import INPUT, MACHINE, OUTPUT, USAGE
 from fte.constants import LIMITS
 from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW
 from public_format import save_flowtron, save_waveglow
@@ -46,7 +48,7 @@ class Result:
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., Result]]:
     """A function that runs `fte` with the given arguments in an empty folder of its own, and its signal handlers."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -70,12 +72,12 @@ def run(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., Result]]:
 
 @pytest.fixture
 def refused(run) -> Callable[..., str]:
-    """A function that runs `fte`, demands one sentence, status 2 and no new file, and gives the sentence."""
+    """A function that runs `fte`, demands one sentence, its status and no new file, and gives the sentence."""
 
-    def command(*arguments: object, stdin: bytes = b"") -> str:
+    def command(*arguments: object, stdin: bytes = b"", status: int = USAGE) -> str:
         before = sorted(Path().rglob("*"))
         result = run(*arguments, stdin=stdin)
-        assert (result.status, result.out) == (2, "")
+        assert (result.status, result.out) == (status, ""), result.err
         assert sorted(Path().rglob("*")) == before
         assert result.err.startswith("error: ")
         assert result.err.endswith("\n") and result.err.count("\n") == 1
@@ -257,7 +259,7 @@ def test_a_damaged_tiny_voice_in_the_cache_is_made_anew(run, tiny_path, tmp_path
 
 def test_a_cache_that_cannot_be_made_is_an_error(refused, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    assert "cannot make the folder" in refused("synth", "Hello.")
+    assert "cannot make the folder" in refused("synth", "Hello.", status=OUTPUT)
 
 
 # Bad checkpoints.
@@ -287,21 +289,22 @@ def broken(tmp_path: Path, kind: str) -> Path:
     ],
 )
 def test_a_broken_checkpoint_is_refused(refused, tmp_path, kind, says):
-    sentence = refused("export", "--checkpoint", broken(tmp_path, kind), "-o", "voice")
+    sentence = refused("export", "--checkpoint", broken(tmp_path, kind), "-o", "voice", status=INPUT)
     assert "broken.pt" in sentence
     assert re.search(says, sentence)
 
 
 def test_models_in_each_others_place_are_refused(refused):
-    assert "WaveGlow" in refused("export", "--checkpoint", WAVEGLOW, "-o", "voice")
-    sentence = refused("export", "--checkpoint", FLOWTRON, "--waveglow", FLOWTRON, "-o", "voice")
+    assert "WaveGlow" in refused("export", "--checkpoint", WAVEGLOW, "-o", "voice", status=INPUT)
+    sentence = refused("export", "--checkpoint", FLOWTRON, "--waveglow", FLOWTRON, "-o", "voice", status=INPUT)
     assert "Flowtron" in sentence and "flowtron_two_flows.pt" in sentence
 
 
 def test_a_configuration_that_disagrees_is_refused_with_every_disagreement(refused, golden, tmp_path):
     config = json.loads(str(golden("flowtron_two_flows")["config"])) | {"n_flows": 3, "n_hidden": 1024}
     (tmp_path / "config.json").write_text(json.dumps({"model_config": config}))
-    sentence = refused("export", "--checkpoint", FLOWTRON, "--config", tmp_path / "config.json", "-o", "voice")
+    config = tmp_path / "config.json"
+    sentence = refused("export", "--checkpoint", FLOWTRON, "--config", config, "-o", "voice", status=INPUT)
     assert "n_flows is 3 there and 2 in the tensors" in sentence
     assert "n_hidden is 1024 there and 64 in the tensors" in sentence
 
@@ -309,8 +312,8 @@ def test_a_configuration_that_disagrees_is_refused_with_every_disagreement(refus
 def test_a_configuration_that_is_none_is_refused(refused, tmp_path):
     (tmp_path / "config.json").write_text("model_config: {}")
     command = ["export", "--checkpoint", FLOWTRON, "-o", "voice", "--config"]
-    assert "config.json is not JSON" in refused(*command, tmp_path / "config.json")
-    assert "no.json does not exist" in refused(*command, tmp_path / "no.json")
+    assert "config.json is not JSON" in refused(*command, tmp_path / "config.json", status=INPUT)
+    assert "no.json does not exist" in refused(*command, tmp_path / "no.json", status=INPUT)
 
 
 class Hostile:
@@ -327,7 +330,7 @@ def test_a_hostile_checkpoint_is_refused_and_not_run(refused, tmp_path):
     marker = tmp_path / "marker"
     state = dict(torch.load(FLOWTRON, weights_only=True)["state_dict"])
     torch.save({"state_dict": state, "extra": Hostile(f"touch {marker}")}, tmp_path / "hostile.pt")
-    sentence = refused("export", "--checkpoint", tmp_path / "hostile.pt", "-o", "voice")
+    sentence = refused("export", "--checkpoint", tmp_path / "hostile.pt", "-o", "voice", status=INPUT)
     assert "hostile.pt" in sentence and "system" in sentence
     assert not marker.exists()
     pickle.loads(pickle.dumps(Hostile(f"touch {marker}")))  # noqa: S301  (the weapon is loaded)
@@ -355,17 +358,17 @@ def test_an_output_that_is_there_is_not_overwritten_unless_asked(refused):
     Path("voice").mkdir()
     Path("file").write_text("x")
     command = ["export", "--checkpoint", FLOWTRON, "-o"]
-    assert "voice exists already" in refused(*command, "voice")
-    assert "cannot write file: it is a file" in refused(*command, "file", "--overwrite")
+    assert "voice exists already" in refused(*command, "voice", status=OUTPUT)
+    assert "cannot write file: it is a file" in refused(*command, "file", "--overwrite", status=OUTPUT)
     Path("voice/thesis.pdf").write_text("years of work")
-    assert "voice is not overwritten, for only bundles are" in refused(*command, "voice", "--overwrite")
+    assert "voice is not overwritten, for only bundles are" in refused(*command, "voice", "--overwrite", status=OUTPUT)
     assert Path("voice/thesis.pdf").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("out", ["no/voice", "file/voice", "/proc/voice", "n" * 300])
 def test_a_bundle_that_cannot_be_written_is_an_error_before_anything_is_read(refused, out):
     Path("file").write_text("x")
-    assert f"cannot write {out}" in refused("export", "--checkpoint", "missing.pt", "-o", out)
+    assert f"cannot write {out}" in refused("export", "--checkpoint", "missing.pt", "-o", out, status=OUTPUT)
 
 
 # Bad bundles.
@@ -375,10 +378,10 @@ def test_an_edited_bundle_is_refused(refused, run, copied):
     data = bytearray((copied / "flow_1.int8.bin").read_bytes())
     data[1000] ^= 1
     (copied / "flow_1.int8.bin").write_bytes(data)
-    sentence = refused("synth", "Hello.", "--voice", copied)
+    sentence = refused("synth", "Hello.", "--voice", copied, status=INPUT)
     assert "flow_1.int8.bin is not the file that was exported (its SHA-256 differs): export the voice again" in sentence
     told = run("info", copied)
-    assert told.status == 2
+    assert told.status == INPUT
     assert told.err.startswith("error: ") and told.err.count("\n") == 1 and "flow_1.int8.bin is not" in told.err
     assert "all as exported" not in told.out
 
@@ -398,12 +401,13 @@ def test_an_edited_bundle_is_refused(refused, run, copied):
 def test_a_manifest_that_cannot_be_used_is_refused(refused, copied, command, changes, says):
     manifest = json.loads((copied / "manifest.json").read_text(encoding="utf-8"))
     (copied / "manifest.json").write_text(json.dumps(manifest | changes), encoding="utf-8")
-    assert says in refused(*command, copied)
+    assert says in refused(*command, copied, status=INPUT)
 
 
 @pytest.mark.parametrize("voice", ["nowhere", "n" * 300, "a\nb"])
 def test_a_voice_that_is_not_there_is_refused(refused, voice):
-    assert "is not a voice bundle: there is no such folder" in refused("synth", "Hello.", "--voice", voice)
+    says = refused("synth", "Hello.", "--voice", voice, status=INPUT)
+    assert "is not a voice bundle: there is no such folder" in says
 
 
 # Bad requests.
@@ -435,8 +439,6 @@ def test_a_voice_that_is_not_there_is_refused(refused, voice):
         (["Hi.", "--device", "tpu"], "device 'tpu' is unknown: choose one of auto, cpu, cuda"),
         (["Hi.", "--threads", "0"], "threads is 0: choose a number from 1 to 1024"),
         (["Hi.", "--plot", "a.jpg"], "cannot draw a.jpg: the name of a picture must end in one of .png, .pdf, .svg"),
-        (["Hi.", "--plot", "no/a.png"], "cannot write no/a.png: no is not a folder"),
-        (["Hi.", "-o", "no/a.wav"], "cannot write no/a.wav: no is not a folder, choose one that exists"),
         (["Hi.", "-o", "."], "cannot write . as sound: its name must end in one of .wav, "),
         (["Hi.", "-o", "hi.aiff"], "cannot write hi.aiff as sound"),
         (
@@ -445,28 +447,39 @@ def test_a_voice_that_is_not_there_is_refused(refused, voice):
         ),
         (["Hi.", "--rate", "1"], "from 4000 to 192000 Hz, not 1"),
         (["Hi.", "--loudness", "3"], "a loudness must be from -70 to 0 LUFS, not 3"),
-        (["Hi.", "--timings", "a.txt"], "cannot write timings to a.txt: its name must end in .json, .srt or .TextGrid"),
+        (["Hi.", "--timings", "a.txt"], "cannot write timings to a.txt: its name must end in .json, .srt, .vtt or"),
         (["Hi.", "--save-mel", "a.pt"], "cannot write a.pt: the name of a mel must end in .npy"),
         (["Hi.", "--json", "--timings", "out.json"], "--json and --timings would both write out.json"),
         (["Hi.", "--retries", "4"], "retries is 4: give a number from 0 to 3"),
         (["Hi.", "--span-symbols", "0"], "span_symbols is 0"),
         (["Hi.", "--pause=-1"], "pause is -1"),
-        (["Hi.", "--lexicon", "no.txt"], "cannot read the lexicon no.txt"),
         (["Hi.", "--raw", "--loudness=-20"], "--loudness cannot be had for standard output: leave it out"),
         (["Hi.", "--from-mel", "a.npy"], "a text and --from-mel were given: leave one of them out"),
-        (["--from-mel", "a.npy"], "a.npy"),
-        (["Hi.", "-o", "/dev/null/a.wav"], "cannot write /dev/null/a.wav: /dev/null is not a folder"),
-        (["Hi.", "-o", "/proc/a.wav", HELLO_FRAMES], "cannot write /proc/a.wav: "),
-        (["Hi.", "-o", "n" * 300, HELLO_FRAMES], "cannot write nnn"),
     ],
 )
 def test_a_request_that_cannot_be_spoken_is_refused(refused, tiny_path, arguments, says):
     assert says in refused("synth", "--voice", tiny_path, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says", "status"),
+    [
+        (["Hi.", "--lexicon", "no.txt"], "cannot read the lexicon no.txt", INPUT),
+        (["--from-mel", "a.npy"], "a.npy", INPUT),
+        (["Hi.", "--plot", "no/a.png"], "cannot write no/a.png: no is not a folder", OUTPUT),
+        (["Hi.", "-o", "no/a.wav"], "cannot write no/a.wav: no is not a folder, choose one that exists", OUTPUT),
+        (["Hi.", "-o", "/dev/null/a.wav"], "cannot write /dev/null/a.wav: /dev/null is not a folder", OUTPUT),
+        (["Hi.", "-o", "/proc/a.wav", HELLO_FRAMES], "cannot write /proc/a.wav: ", OUTPUT),
+        (["Hi.", "-o", f"{'n' * 300}.wav", HELLO_FRAMES], "cannot write nnn", OUTPUT),
+    ],
+)
+def test_a_file_that_cannot_be_read_or_written_is_refused(refused, tiny_path, arguments, says, status):
+    assert says in refused("synth", "--voice", tiny_path, *arguments, status=status)
+
+
 def test_cuda_without_a_usable_gpu_says_what_is_missing(refused, tiny_path, monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    sentence = refused("synth", "Hi.", "--voice", tiny_path, "--device", "cuda")
+    sentence = refused("synth", "Hi.", "--voice", tiny_path, "--device", "cuda", status=MACHINE)
     assert "needs ONNX Runtime's CUDA provider" in sentence and "has only CPUExecutionProvider" in sentence
     assert "install flowtron-fte[gpu] in place of flowtron-fte[cpu]" in sentence
 
@@ -475,7 +488,8 @@ def test_cuda_without_a_usable_gpu_says_what_is_missing(refused, tiny_path, monk
     ("stdin", "says"), [(b"", "the text is empty"), (b"caf\xe9", "the standard input is not UTF-8")]
 )
 def test_standard_input_without_a_text_is_refused(refused, tiny_path, stdin, says):
-    assert says in refused("synth", "--voice", tiny_path, stdin=stdin)
+    status = INPUT if "UTF-8" in says else USAGE
+    assert says in refused("synth", "--voice", tiny_path, stdin=stdin, status=status)
 
 
 def test_standard_input_that_is_closed_is_refused(tiny_path, tmp_path):
@@ -502,7 +516,7 @@ def test_a_text_file_that_cannot_be_spoken_is_refused_before_its_first_line(refu
     """Neither the folder nor the wavs of the lines before the faulty one appear."""
     if content is not None:
         Path("lines.txt").write_bytes(content)
-    assert says in refused("synth", "--voice", tiny_path, "--text-file", "lines.txt", "-o", "wavs")
+    assert says in refused("synth", "--voice", tiny_path, "--text-file", "lines.txt", "-o", "wavs", status=INPUT)
 
 
 def test_options_that_exclude_each_other_are_refused(refused, tiny_path):
@@ -515,9 +529,9 @@ def test_options_that_exclude_each_other_are_refused(refused, tiny_path):
 def test_a_folder_for_wavs_that_cannot_be_made_is_refused(refused, tiny_path):
     Path("lines.txt").write_text("Hi.\n")
     command = ["synth", "--voice", tiny_path, "--text-file", "lines.txt", HELLO_FRAMES, "-o"]
-    assert "cannot write lines.txt/wavs: " in refused(*command, "lines.txt/wavs")
-    assert "cannot write lines.txt: " in refused(*command, "lines.txt")
-    assert "cannot make the folder /proc/wavs: " in refused(*command, "/proc/wavs")
+    assert "cannot write lines.txt/wavs: " in refused(*command, "lines.txt/wavs", status=OUTPUT)
+    assert "cannot write lines.txt: " in refused(*command, "lines.txt", status=OUTPUT)
+    assert "cannot make the folder /proc/wavs: " in refused(*command, "/proc/wavs", status=OUTPUT)
 
 
 @pytest.mark.parametrize("arguments", [["sing"], ["synth", "--sigma", "much"], ["export"], ["info"], ["--loud"]])
@@ -572,7 +586,7 @@ def test_an_interrupted_export_leaves_the_old_bundle_and_nothing_else(number, ti
     wait_for(process, lambda: any(tmp_path.glob(".fte-*/*.onnx")))  # in the middle of writing
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (2, "", "error: interrupted; nothing was left half-written\n")
+    assert (process.returncode, out, err) == (128 + number, "", "error: interrupted; nothing was left half-written\n")
     assert [path.name for path in tmp_path.iterdir()] == ["voice"]
     assert Bundle.open(tmp_path / "voice").manifest.name == "tiny"
     assert Bundle.open(tmp_path / "voice").check_files() == []
@@ -588,7 +602,7 @@ def test_a_second_interruption_does_not_stop_the_cleaning_up(run, monkeypatch):
     monkeypatch.setattr("fte.files.shutil.rmtree", interrupted_rmtree)
     monkeypatch.setattr("fte_export.pipeline.read_voice", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     result = run("export", "--checkpoint", FLOWTRON, "-o", "voice")
-    assert result == Result(2, "", "error: interrupted; nothing was left half-written\n")
+    assert result == Result(143, "", "error: interrupted; nothing was left half-written\n")
     assert list(Path().iterdir()) == []
 
 
@@ -598,7 +612,7 @@ def test_an_interrupted_reading_of_lines_keeps_whole_wavs_only(tiny_path, tmp_pa
     wait_for(process, lambda: (tmp_path / "wavs" / "00001.wav").exists())
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert err.endswith("error: interrupted; nothing was left half-written\n") and "Traceback" not in err
     found = sorted(path.name for path in (tmp_path / "wavs").iterdir())
     assert 1 <= len(found) < 5000

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from fte.cli.status import MACHINE, USAGE
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import tiny_voice
 from test_cli import refused, run  # noqa: F401  (fixtures)
@@ -40,8 +41,17 @@ def test_engines_are_built_once(run, gpu_voice, tmp_path):  # noqa: F811
     ],
 )
 def test_what_cannot_be_built_is_refused(refused, gpu_voice, options, says):  # noqa: F811
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
-    assert says in refused("build", gpu_voice, *options)
+    status = MACHINE if "openvino" in options else USAGE
+    assert says in refused("build", gpu_voice, *options, status=status)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--block", "7"], "block is 7: give 1, 8, 16 or 32"), (["--precision", "int8"], "precision is 'int8'")],
+)
+def test_a_build_complains_of_its_own_values_before_a_package(refused, monkeypatch, options, says):  # noqa: F811
+    monkeypatch.setattr("fte.backends.trt_library.find_library", lambda _name=None: pytest.fail("looked for a library"))
+    assert says in refused("build", "nowhere", *options)
 
 
 def test_gpus_are_named_for_engines_alone(refused, tmp_path):  # noqa: F811
@@ -50,7 +60,8 @@ def test_gpus_are_named_for_engines_alone(refused, tmp_path):  # noqa: F811
 
 
 def test_engines_are_not_run_on_a_cpu(refused, gpu_voice, tmp_path):  # noqa: F811
-    says = refused("synth", "Hi.", "--voice", gpu_voice, "--backend", "tensorrt", "--device", "cpu")
+    options = ["--backend", "tensorrt", "--device", "cpu"]
+    says = refused("synth", "Hi.", "--voice", gpu_voice, *options, status=MACHINE)
     assert "TensorRT engines run on a GPU" in says
 
 

@@ -17,7 +17,7 @@ RUNTIME = Path(fte.__file__).parent
 EXPORT = Path(fte_export.__file__).parent
 
 LAYERS = (
-    {"constants", "errors", "strict_json"},
+    {"constants", "errors", "interruption", "strict_json"},
     {"ahead", "checks", "files"},
     {"audio", "bundle", "melfile", "noise", "plot", "text"},
     {"alignment", "installed", "sound"},

@@ -4,18 +4,28 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fte.backends import OnnxRuntimeBackend
-from fte.bundle import ENGINE_ROLE, FileEntry, FlowtronSizes, foreign_files, name_fault
-from fte.errors import BundleError, RequestError, VerificationError
+from fte.bundle import ENGINE_ROLE, MANIFEST, FileEntry, FlowtronSizes, foreign_files, name_fault, roles_of
+from fte.errors import BundleError, OutputError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
 from fte_export.engine_weights import engine_file, write_engine_weights
 from fte_export.graphs.builder import NARROW, Precision
-from fte_export.writer import Voice, file_entry, graph_file, graph_roles, make_manifest, write_graphs, write_manifest
+from fte_export.writer import (
+    Voice,
+    file_entry,
+    graph_file,
+    graph_roles,
+    make_manifest,
+    precision_of,
+    write_graphs,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from fte_export.verify import Parity
@@ -100,9 +110,8 @@ def export_voice(options: ExportOptions, out: Path, progress: Progress) -> "list
     Raises CheckpointError, RequestError, and VerificationError when a graph is past its tolerance.
     """
     precisions = parse_precisions(options.precisions)
-    if options.overwrite:
-        _check_replaceable(out)
-    with atomic_folder(out, overwrite=options.overwrite) as folder:
+    own = partial(_files_of_bundle, out)
+    with atomic_folder(out, own=own, overwrite=options.overwrite) as folder:
         progress("reading checkpoints", 0.0)
         voice = read_voice(options, Path(os.path.realpath(out)).name)
         write_files(voice, precisions, folder, progress)
@@ -111,25 +120,45 @@ def export_voice(options: ExportOptions, out: Path, progress: Progress) -> "list
         return verify_files(voice, precisions, folder, progress)
 
 
-def _check_replaceable(out: Path) -> None:
-    """Raise RequestError when ``out`` is a folder with anything in it but a bundle: replacing it would delete that."""
-    if not os.path.isdir(out):  # noqa: PTH112  (Path.is_dir raises OSError for a name that is too long)
-        return
+def _files_of_bundle(out: Path, folder: Path) -> list[str]:
+    """The files of a bundle that ``out`` may replace.
+
+    Raises OutputError where the folder has anything in it but a bundle: replacing it would delete that.
+    """
+    names = [path.name for path in folder.iterdir()]
     try:
-        foreign = foreign_files(out)
+        foreign = foreign_files(folder)  # looks at the folder again: what comes between is foreign, or stays
     except BundleError as error:
-        raise RequestError(f"{out} is not overwritten, for only bundles are: {error}") from error
+        reason = str(error).replace(str(folder), str(out))
+        raise OutputError(f"{out} is not overwritten, for only bundles are: {reason}") from error
     if foreign:
         shown = ", ".join(ascii(name) for name in foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise RequestError(
+        raise OutputError(
             f"{out} is not overwritten, for it holds more than a bundle ({shown}): move that or choose another name"
         )
+    return names
 
 
 def write_voice(voice: Voice, out: Path, precisions: Sequence[Precision] = DEFAULT_PRECISIONS) -> None:
-    """Write a voice that is in memory as the bundle ``out``, replacing one that is there."""
-    with atomic_folder(out, overwrite=True) as folder:
+    """Write a voice that is in memory as the bundle ``out``, replacing one that is there, damaged or not.
+
+    Raises OutputError where ``out`` is a folder with anything in it but files of such a bundle.
+    """
+    new = file_names(voice, precisions)
+
+    def own(folder: Path) -> list[str]:
+        names = [path.name for path in folder.iterdir()]
+        return names if new.issuperset(names) else _files_of_bundle(out, folder)  # whatever its manifest says
+
+    with atomic_folder(out, own=own, overwrite=True) as folder:
         write_files(voice, precisions, folder)
+
+
+def file_names(voice: Voice, precisions: Sequence[Precision]) -> set[str]:
+    """Names of all files of a bundle."""
+    models = [m for m in roles_of(voice.flowtron_sizes, voice.waveglow_sizes) if not m.endswith("_guided")]
+    weights = {f"{model}.{precision_of(model, precision)}.bin" for model in models for precision in precisions}
+    return {MANIFEST, *_graph_files(voice, precisions), *weights, *map(engine_file, precisions)}
 
 
 def write_files(

@@ -6,7 +6,7 @@ and mels (T, channels), T frames HOP samples apart. Everything is computed in fl
 at the end, a block of frames at a time: ten minutes of sound are analysed in about 200 MB.
 """
 
-import io
+import wave
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import soundfile
 
 from fte import checks
 from fte.constants import FFT_SIZE, HOP, LIMITS, LOG_FLOOR, MEL_FMAX, MEL_FMIN, N_MELS, SAMPLE_RATE
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 from fte.files import atomic_file
 
 Floats = npt.NDArray[np.float32]
@@ -27,6 +27,8 @@ BINS = FFT_SIZE // 2 + 1
 """Frequencies of one STFT frame, from 0 to SAMPLE_RATE / 2."""
 READ_SECONDS = 600
 """Longest sound file that is read, seconds."""
+_CANCELLED = 0.1
+"""Part of the power expected of a mix below which its channels cancel each other out."""
 HIGHEST_RATE = 192_000
 """Highest sample rate of a sound file, Hz."""
 LOUDEST_MEL = 20.0
@@ -276,47 +278,64 @@ def write_wav(path: Path | str, samples: npt.ArrayLike, sample_rate: int = SAMPL
     pcm = to_pcm16(samples)
     if not 1 <= sample_rate <= HIGHEST_RATE:
         raise RequestError(f"the sample rate must be from 1 to {HIGHEST_RATE} Hz, not {sample_rate}")
-    encoded = io.BytesIO()  # so that a full disk is an error of ours to report, not of the encoder
-    soundfile.write(encoded, pcm, int(sample_rate), format="WAV", subtype="PCM_16")
-    with atomic_file(Path(path)) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    with atomic_file(Path(path)) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(pcm.itemsize)
+        file.setframerate(int(sample_rate))
+        file.writeframes(pcm.tobytes())
 
 
 def read_audio(path: Path | str) -> tuple[Floats, int]:
     """The samples (n,) of a sound file, its channels averaged, and its sample rate in Hz.
 
+    Channels that cancel each other out, such as two of opposite polarity, are not averaged: the strongest is taken.
     Raises RequestError when the file cannot be read, is no sound file, is empty, is longer than READ_SECONDS, or has
     values that are not finite.
     """
     path = checks.path(path, "the sound file")
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise RequestError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
+        raise InputError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
     try:
         with path.open("rb") as handle, soundfile.SoundFile(handle.fileno(), closefd=False) as sound:
             rate = int(sound.samplerate)
             if rate > HIGHEST_RATE:
-                raise RequestError(f"{path} has a sample rate of {rate} Hz, more than the limit of {HIGHEST_RATE} Hz")
+                raise InputError(f"{path} has a sample rate of {rate} Hz, more than the limit of {HIGHEST_RATE} Hz")
             if sound.frames > READ_SECONDS * rate:
-                raise RequestError(
-                    f"{path} is {sound.frames / rate:.0f} s long, more than the limit of {READ_SECONDS} s"
-                )
-            blocks = list(_mono_blocks(sound))
+                raise InputError(f"{path} is {sound.frames / rate:.0f} s long, more than the limit of {READ_SECONDS} s")
+            blocks = _mono_blocks(sound)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except RuntimeError as error:  # the base of soundfile's errors
-        raise RequestError(f"cannot read {path}: it is not a sound file of a known format") from error
+        raise InputError(f"cannot read {path}: it is not a sound file of a known format") from error
     samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
     if not len(samples):
-        raise RequestError(f"cannot use {path}: it has no samples")
+        raise InputError(f"cannot use {path}: it has no samples")
     if not np.isfinite(samples).all():
-        raise RequestError(f"cannot use {path}: it has samples that are not finite")
+        raise InputError(f"cannot use {path}: it has samples that are not finite")
     return samples, rate
 
 
-def _mono_blocks(sound: soundfile.SoundFile) -> Iterator[Floats]:
-    """The channels' mean, block by block: a file of many channels is never in memory as a whole."""
+def _mono_blocks(sound: soundfile.SoundFile) -> list[Floats]:
+    """One channel of a sound, block by block: a file of many channels is never in memory as a whole."""
+    mixed: list[Floats] = []
+    mixed_power, powers = 0.0, np.zeros(sound.channels)
+    for block in _file_blocks(sound):
+        mixed.append(block.mean(axis=1, dtype=np.float32))
+        if sound.channels > 1:
+            mixed_power += float(np.square(mixed[-1], dtype=np.float64).sum())
+            powers += np.square(block, dtype=np.float64).sum(axis=0)
+    # Channels that have nothing to do with each other mix to 1/n of their mean power; far below it, they cancel.
+    if mixed_power >= _CANCELLED * powers.mean() / sound.channels:
+        return mixed
+    sound.seek(0)
+    strongest = int(powers.argmax())
+    return [np.ascontiguousarray(block[:, strongest]) for block in _file_blocks(sound)]
+
+
+def _file_blocks(sound: soundfile.SoundFile) -> Iterator[Floats]:
+    """Blocks (n, channels)."""
     while len(block := sound.read(1 << 16, dtype="float32", always_2d=True)):
-        yield block.mean(axis=1, dtype=np.float32)
+        yield block
 
 
 def _checked(samples: npt.ArrayLike, *, longer_than: int = -1) -> Floats:

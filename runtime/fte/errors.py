@@ -2,7 +2,7 @@
 
 
 class FteError(Exception):
-    """Base of every error whose reason lies outside the program; the command line exits with status 2."""
+    """Base of every error whose reason lies outside the program; docs/cli.md has the command line's exit statuses."""
 
 
 class CheckpointError(FteError):
@@ -15,6 +15,14 @@ class BundleError(FteError):
 
 class RequestError(FteError):
     """A request (text, speaker, sigma, shapes) outside what the voice or the limits allow."""
+
+
+class InputError(RequestError):
+    """A file that was given and cannot be read, or is not what it was given as."""
+
+
+class OutputError(RequestError):
+    """A file or folder that cannot be written where it was asked for."""
 
 
 class NothingToSayError(RequestError):

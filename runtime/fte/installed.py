@@ -6,8 +6,8 @@ from pathlib import Path
 import fte
 from fte import checks
 from fte.bundle import Bundle
-from fte.errors import BackendError, BundleError
-from fte.files import cache_folder
+from fte.errors import BackendError, BundleError, OutputError
+from fte.files import cache_folder, claimed
 
 TINY = "tiny"
 """A voice of random weights, which speaks no words: to try things with."""
@@ -18,7 +18,7 @@ def voice_path(name: Path | str) -> Path:
 
     A `Path`, and a text with a separator in it such as "./tiny", is always a folder.
     Raises RequestError for what is no path, BackendError where the tiny voice has to be made and the exporter is
-    missing, and BundleError where it cannot be kept.
+    missing, and OutputError where it cannot be kept.
     """
     folder = checks.path(name, "the voice")
     return tiny_path() if name == TINY else folder
@@ -41,8 +41,10 @@ def tiny_path() -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BundleError(f"cannot make the folder {cache}: {error.strerror or error}") from error
-    write_voice(tiny_voice(), path)
+        raise OutputError(f"cannot make the folder {cache}: {error.strerror or error}") from error
+    with claimed(cache / TINY, wait=True):  # another process may be making it
+        if not _is_sound(path):
+            write_voice(tiny_voice(), path)
     return path
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from fte import checks
 from fte.constants import LIMITS
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 from fte.files import atomic_file
 
 Floats = npt.NDArray[np.float32]
@@ -49,17 +49,17 @@ def load_mel(path: Path | str, n_mels: int) -> Floats:
     path = checks.path(path, "the file of the mel")
     checks.whole(n_mels, "n_mels", 1, MOST_CHANNELS)
     if path.suffix.lower() in (".pt", ".pth"):
-        raise RequestError(
+        raise InputError(
             f"cannot read {path}: a PyTorch file can run code, so convert it once, in Python, by "
             "numpy.save('mel.npy', torch.load('mel.pt', weights_only=True).cpu().numpy())"
         )
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise RequestError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
+        raise InputError(f"cannot read {path}: it is a device or a pipe, not a file")  # opening one can wait for ever
     try:
         with path.open("rb") as handle:
             stored = _stored(handle, path, n_mels)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     return _float32(stored if stored.shape[1] == n_mels else stored.T, str(path))
 
 
@@ -67,20 +67,20 @@ def _stored(handle: BinaryIO, path: Path, n_mels: int) -> npt.NDArray[np.floatin
     """The array as it lies in the file, (T, n_mels) or (n_mels, T), without an axis of 1 in front."""
     shape, fortran_order, dtype = _header(handle, path)
     if dtype.kind != "f" or dtype.itemsize not in _FLOAT_BYTES:
-        raise RequestError(f"{path} holds {dtype}: a mel must be floats of 16, 32 or 64 bits")
+        raise InputError(f"{path} holds {dtype}: a mel must be floats of 16, 32 or 64 bits")
     sizes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
     if len(sizes) != 2 or n_mels not in sizes or min(sizes) < 1:
-        raise RequestError(
+        raise InputError(
             f"{path} has the shape {shape}: a mel for this voice must be (frames, {n_mels}) or ({n_mels}, frames)"
         )
     frames = sizes[0] if sizes[1] == n_mels else sizes[1]
     if frames > LIMITS.frames:
-        raise RequestError(f"{path} has {frames} frames, more than the limit of {LIMITS.frames}: cut it in parts")
+        raise InputError(f"{path} has {frames} frames, more than the limit of {LIMITS.frames}: cut it in parts")
     expected = frames * n_mels * dtype.itemsize
     data = handle.read(expected + 1)
     if len(data) != expected:
         fault = "ends too early" if len(data) < expected else "goes on after its data"
-        raise RequestError(f"{path} {fault}: {expected} bytes of numbers were expected, so write the file anew")
+        raise InputError(f"{path} {fault}: {expected} bytes of numbers were expected, so write the file anew")
     values: npt.NDArray[np.floating] = np.frombuffer(data, dtype).reshape(sizes, order="F" if fortran_order else "C")
     return values
 
@@ -92,7 +92,7 @@ def _header(handle: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dty
     except OSError:
         raise
     except Exception as error:  # numpy lets through whatever Python's parser makes of a hostile header
-        raise RequestError(f"cannot read {path}: it is no .npy file, which numpy.save writes") from error
+        raise InputError(f"cannot read {path}: it is no .npy file, which numpy.save writes") from error
     return shape, fortran_order, dtype
 
 

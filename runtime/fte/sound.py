@@ -8,7 +8,9 @@ import io
 import math
 import mmap
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -376,11 +378,29 @@ class _Sink(io.FileIO):
 
 
 def _encode(path: Path, kind: SoundFormat, rate: int, blocks: Iterable[Floats]) -> tuple[int, float, int]:
-    """Write blocks of samples; give their number, the largest magnitude and how many were above full scale."""
+    """Write blocks of samples; give their number, the largest magnitude and how many were above full scale.
+
+    libsndfile calls back to write, and what is raised there is lost. Signals raise in the main thread alone, so the
+    encoder has a thread of its own.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, "fte-encoder") as thread:
+        try:
+            return thread.submit(_encode_blocks, path, kind, rate, blocks, stop).result()
+        finally:
+            stop.set()
+
+
+def _encode_blocks(
+    path: Path, kind: SoundFormat, rate: int, blocks: Iterable[Floats], stop: threading.Event
+) -> tuple[int, float, int]:
+    """As `_encode`; what is written when it is told to ``stop`` is of no use."""
     count, peak, clipped = 0, 0.0, 0
     with _Sink(path, "wb") as sink:
         with soundfile.SoundFile(sink, "w", rate, 1, format=kind.container, subtype=kind.coding) as encoder:
             for block in blocks:
+                if stop.is_set():
+                    break
                 count, peak = count + len(block), max(peak, _peak(block))
                 clipped += int(np.count_nonzero(np.abs(block) > 1.0))
                 encoder.write(to_pcm16(block) if kind.coding == "PCM_16" else np.clip(block, -1.0, 1.0))

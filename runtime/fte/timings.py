@@ -1,4 +1,4 @@
-"""When each word and symbol is spoken, and the files that say so: JSON, SubRip subtitles and Praat TextGrids.
+"""When each word and symbol is spoken, and the files that say so: JSON, SubRip and WebVTT subtitles, Praat TextGrids.
 
 JSON: ``{"duration", "words", "symbols"}``, times in seconds to the microsecond, each word and symbol as
 ``{"text", "start", "end"}``. What was skipped is there too, with an end equal to its start.
@@ -9,12 +9,16 @@ sentence, before a pause of half a second, and where the next word would make it
 longer; a word that was skipped takes no time and stays with its neighbours. Commas and the ends of sentences
 are those of the symbols between the words.
 
+WebVTT (.vtt, W3C): the same cues after the header ``WEBVTT``, their times with a dot, ``&``, ``<`` and ``>`` as
+entities.
+
 TextGrid: Praat's long text format (Praat manual, "TextGrid file formats") with the interval tiers "words" and "phones",
 as forced aligners name them. Intervals touch; what belongs to no word, a space, and time between utterances are
 intervals without text. What was skipped has no time and is left out. ARPAbet goes without the mark of its symbols.
 """
 
 import dataclasses
+import html
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +124,7 @@ def _timing(text: str, start: np.int64, stop: np.int64, frame_seconds: float, of
 
 
 def write_timings(path: Path | str, timings: Timings) -> None:
-    """Write timings in the format of the path's suffix, whatever its case: .json, .srt or .TextGrid.
+    """Write timings in the format of the path's suffix, whatever its case: .json, .srt, .vtt or .TextGrid.
 
     Raises RequestError for another suffix and a file that cannot be written.
     """
@@ -134,7 +138,7 @@ def write_timings(path: Path | str, timings: Timings) -> None:
 def check_timings_name(path: Path | str) -> None:
     """Raise RequestError unless the suffix of ``path`` is one that timings are written in."""
     if checks.path(path, "the file of the timings").suffix.lower() not in _FORMATS:
-        raise RequestError(f"cannot write timings to {path}: its name must end in .json, .srt or .TextGrid")
+        raise RequestError(f"cannot write timings to {path}: its name must end in .json, .srt, .vtt or .TextGrid")
 
 
 # --- JSON ---
@@ -154,7 +158,7 @@ def _plain(timing: Timing) -> dict[str, str | float]:
     return {"text": timing.text, "start": round(timing.start, _DIGITS), "end": round(timing.end, _DIGITS)}
 
 
-# --- SubRip ---
+# --- SubRip and WebVTT ---
 
 
 @dataclass(slots=True)
@@ -186,9 +190,19 @@ class _Cue:
 def render_srt(timings: Timings) -> str:
     """The timings as SubRip subtitles; empty where there are no words."""
     return "\n".join(
-        f"{number}\n{_srt_time(cue.words[0].start)} --> {_srt_time(cue.words[-1].end)}\n{cue.text}\n"
+        f"{number}\n{_cue_time(cue.words[0].start, ',')} --> {_cue_time(cue.words[-1].end, ',')}\n{cue.text}\n"
         for number, cue in enumerate(_cues(_punctuated(timings)), 1)
     )
+
+
+def render_vtt(timings: Timings) -> str:
+    """The timings as WebVTT subtitles; the header alone where there are no words."""
+    cues = (
+        f"{_cue_time(cue.words[0].start, '.')} --> {_cue_time(cue.words[-1].end, '.')}\n"
+        f"{html.escape(cue.text, quote=False)}\n"
+        for cue in _cues(_punctuated(timings))
+    )
+    return "\n".join(["WEBVTT\n", *cues])
 
 
 def _cues(words: Iterable[Timing]) -> Iterator[_Cue]:
@@ -209,9 +223,11 @@ def _punctuated(timings: Timings) -> Iterator[Timing]:
             yield Timing(text + word.after, word.start, word.end)
 
 
-def _srt_time(seconds: float) -> str:
+def _cue_time(seconds: float, mark: str) -> str:
+    """Hours, minutes, seconds and, after ``mark``, milliseconds."""
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
-    return "{:02d}:{:02d}:{:02d},{:03d}".format(*divmod(minutes, 60), *divmod(milliseconds, 1000))
+    (hours, minutes), (whole, rest) = divmod(minutes, 60), divmod(milliseconds, 1000)
+    return f"{hours:02d}:{minutes:02d}:{whole:02d}{mark}{rest:03d}"
 
 
 # --- TextGrid ---
@@ -284,5 +300,6 @@ def _number(seconds: float) -> str:
 _FORMATS: dict[str, Callable[[Timings], str]] = {
     ".json": render_json,
     ".srt": render_srt,
+    ".vtt": render_vtt,
     ".textgrid": render_textgrid,
 }

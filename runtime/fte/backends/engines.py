@@ -17,7 +17,7 @@ from typing import Any
 from fte.backends.base import SYMBOL_MULTIPLE
 from fte.bundle import Bundle, sha256_of, weight_files_of
 from fte.constants import LIMITS
-from fte.errors import EngineError, RequestError
+from fte.errors import EngineError, OutputError, RequestError
 from fte.files import atomic_file, cache_folder
 from fte.strict_json import parse_json
 
@@ -121,7 +121,7 @@ class EngineStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise RequestError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
+            raise OutputError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
         path = self.folder / f"{key.file}.engine"
         with atomic_file(path) as temporary:
             temporary.write_bytes(data)

@@ -169,6 +169,8 @@ def _import_onnxruntime() -> "onnxruntime":
     try:
         import onnxruntime
     except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):
+            raise BackendError(f"ONNX Runtime is installed and cannot be loaded: {_first_line(error)}") from error
         raise BackendError(
             "ONNX Runtime is not installed: install flowtron-fte[cpu], or flowtron-fte[gpu] for an NVIDIA GPU"
         ) from error

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fte.bench.report import SCHEMA, VERSION, Report
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 from fte.strict_json import parse_json
 
 MOST_BYTES = 1 << 20
@@ -72,14 +72,14 @@ def read_report(path: Path) -> Report:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     if len(data) > MOST_BYTES:
-        raise RequestError(f"{path} is larger than {MOST_BYTES} bytes, which no report is: give one of fte bench")
+        raise InputError(f"{path} is larger than {MOST_BYTES} bytes, which no report is: give one of fte bench")
     report = _parsed(data)
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise RequestError(f"{path} is no report: give a file that fte bench --json wrote")
+        raise InputError(f"{path} is no report: give a file that fte bench --json wrote")
     if report.get("version") != VERSION:
-        raise RequestError(f"{path} has another version of the report than {VERSION}: measure again with this fte")
+        raise InputError(f"{path} has another version of the report than {VERSION}: measure again with this fte")
     return report
 
 
@@ -177,7 +177,7 @@ class _Reader:
         return None if row is None else float(row)
 
     def _fail(self, key: str) -> NoReturn:
-        raise RequestError(f"{self._name} is a damaged report (see its {key!r}): measure again")
+        raise InputError(f"{self._name} is a damaged report (see its {key!r}): measure again")
 
 
 def comparison_table(a: Report, b: Report, names: tuple[str, str] = ("a", "b")) -> Group:

@@ -8,54 +8,62 @@ from typing import Annotated, NoReturn
 import typer
 
 import fte
-from fte.cli import bench, build, common, doctor, export, info, style, synth, text
+from fte import interruption
+from fte.cli import bench, build, common, doctor, export, info, stdout, style, synth, text
+from fte.cli.command import Command, Group
 from fte.cli.common import say
+from fte.cli.status import MACHINE, is_shortage, status_of, status_of_signal
 from fte.errors import FteError
-
-EXIT_ERROR = 2
-"""Exit status of every error, the user's interruption included."""
 
 app = typer.Typer(
     help="Expressive speech from Flowtron and WaveGlow checkpoints.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (export.export, build.build, info.info, synth.synth, text.text, bench.bench, doctor.doctor):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(style.app, name="style")
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C or a termination signal: unwinds everything, so that temporary files are removed."""
 
 
 def main() -> None:
-    """Entry point: errors become one sentence on standard error and exit status 2."""
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+    """Entry point: errors become one sentence on standard error and a status of `fte.cli.status`."""
+    interruption.install()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path or name may have what the terminal cannot show
+    stdout.guard()
+    try:
+        _run()
+    except FteError as error:
+        _fail(str(error), status_of(error))
+    except interruption.Interrupted as signalled:
+        _fail(f"interrupted; {common.on_interruption}", status_of_signal(signalled.number))
+    except stdout.ReaderGone:
+        sys.exit(status_of_signal(signal.SIGPIPE))
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not is_shortage(error):
+            raise
+        _fail("there is not enough memory: give less at once, or raise the limit (ulimit -v, cgroup)", MACHINE)
+    finally:
+        interruption.ignore()
+
+
+def _run() -> None:
+    """Run the command; what is left of its output and a signal that got lost come before the status it asks for."""
+    leaving = SystemExit(0)
     try:
         app(prog_name="fte")
-    except FteError as error:
-        _fail(str(error))
-    except _Interrupted:
-        _fail(f"interrupted; {common.on_interruption}")
+    except SystemExit as asked:
+        leaving = asked
+    stdout.finish()
+    interruption.check()
+    raise leaving
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
-    raise _Interrupted
-
-
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int) -> NoReturn:
     say(f"error: {message}", "red")
-    sys.exit(EXIT_ERROR)
+    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fte.cli import completion
 from fte.cli.common import (
     DeviceOption,
     PrecisionOption,
     ThreadsOption,
     TrustEnginesOption,
     VoiceOption,
+    check_machine,
     check_place,
+    err_console,
     out_console,
     voice_path,
 )
@@ -46,12 +49,16 @@ def bench(
     backend: Annotated[
         str,
         typer.Option(
-            help="A backend as in fte synth, several with commas between them, or all: with PyTorch beside them."
+            help="A backend as in fte synth, several with commas between them, or all: with PyTorch beside them.",
+            autocompletion=completion.backends,
         ),
     ] = "auto",
     trust_engines: TrustEnginesOption = None,
 ) -> None:
-    """State what this machine allows, then measure a voice: batches, vocoder, concurrent streams, memory."""
+    """State what this machine allows, then measure a voice: batches, vocoder, concurrent streams, memory.
+
+    The tables are for people and go to standard error; the one line on standard output is the report as JSON.
+    """
     from fte.bench import BenchOptions, check_picture, parse_streams, plot_report, run_bench
     from fte.files import atomic_file
 
@@ -62,6 +69,8 @@ def bench(
         return
     options = BenchOptions(batch, frames, symbols, repeats, parse_streams(streams), rounds, sentence_frames)
     options.check()
+    for name in backend.split(","):
+        check_machine(device, "auto" if name == "all" else name.strip(), threads)
     if json_out is not None:
         check_place(json_out)
     if plot is not None:
@@ -71,7 +80,7 @@ def bench(
     synthesizers, skipped = _contestants(path, backend, device, precision, threads, trust_engines)
     rivals = _rivals(synthesizers[0], skipped) if backend == "all" else []
     first, *others = synthesizers
-    report = run_bench(first, options, out_console.print, others=others, rivals=rivals, skipped=skipped)
+    report = run_bench(first, options, err_console.print, others=others, rivals=rivals, skipped=skipped)
     if plot is not None:
         plot_report(plot, report)
     if json_out is not None:

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fte.cli.common import out_console, progress_bar, voice_path
+from fte.cli import completion
+from fte.cli.common import VoiceArgument, check_place, out_console, progress_bar, voice_path
 from fte.errors import RequestError
 
 if TYPE_CHECKING:
     from fte_export.to_tensorrt import BuildOptions
 
 
+_PRECISIONS = ("fp16", "bf16", "fp32")
+_BLOCKS = (1, 8, 16, 32)
+
+
 def build(
-    voice: Annotated[str, typer.Argument(metavar="VOICE", help="Folder of a voice bundle with fp16 or bf16 graphs.")],
-    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "fp16",
+    voice: VoiceArgument,
+    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32.", autocompletion=completion.precisions)] = "fp16",
     batch: Annotated[str, typer.Option(help="Sizes of batch with kernels of their own, such as 1,8.")] = "1,8",
     block: Annotated[int, typer.Option(help="Frames decoded at once: 1, 8, 16 or 32.")] = 16,
     max_text: Annotated[int, typer.Option(help="Most symbols of a text spoken in one go.")] = 224,
@@ -32,12 +37,18 @@ def build(
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for the engines; the user's cache by default.")
     ] = None,
 ) -> None:
-    """Build TensorRT engines of a voice's graphs."""
+    """Build TensorRT engines of a voice's graphs, which it must have in fp16 or bf16."""
     from fte.backends.engines import Profile
     from fte_export.to_tensorrt import BuildOptions
 
+    if precision not in _PRECISIONS:
+        raise RequestError(f"precision is {precision!r}: give one of {', '.join(_PRECISIONS)}")
+    if block not in _BLOCKS:
+        raise RequestError(f"block is {block}: give {', '.join(map(str, _BLOCKS[:-1]))} or {_BLOCKS[-1]}")
     profile = Profile(numbers(batch, "batch"), max_text, max_frames)
     targets = numbers(sm, "sm") if sm else ()
+    if out is not None:
+        check_place(out, is_folder=True)
     build_and_show(voice_path(voice), BuildOptions(precision, block, profile, targets, guided, posterior), library, out)
 
 
@@ -48,9 +59,11 @@ def build_and_show(
     from fte.backends.engines import EngineStore
     from fte.backends.trt_library import find_library
     from fte.bundle import Bundle
-    from fte_export.to_tensorrt import build_engines
+    from fte_export.to_tensorrt import build_engines, roles_of
 
-    bundle, library, store = Bundle.open(voice), find_library(library_name), EngineStore(folder)
+    bundle = Bundle.open(voice)
+    roles_of(bundle, options)  # what the voice lacks is told before a package that is missing
+    library, store = find_library(library_name), EngineStore(folder)
     table = Table(title=f"Engines by {library.description}")
     for heading in ("graph", "for", "MB", "seconds"):
         table.add_column(heading, justify="right" if heading in ("MB", "seconds") else "left", overflow="fold")

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from fte.cli import completion
 from fte.cli.common import out_console, voice_path
 
 
 def doctor(
-    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Look at this voice bundle as well.")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", "-v", help="Look at this voice bundle as well.", autocompletion=completion.voices),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Examine Python, packages, providers, GPU, CPU, memory and cache; exit status 2 where something is broken."""

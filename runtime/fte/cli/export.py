@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from fte.bundle import name_fault
 from fte.cli.build import build_and_show, numbers
-from fte.cli.common import out_console, progress_bar, read_text
+from fte.cli.common import check_place, out_console, progress_bar, read_text
 from fte.errors import BackendError, RequestError
 
 
@@ -36,13 +37,20 @@ def export(
     if sm and not tensorrt:
         raise RequestError("--sm says for which GPUs engines are built: give --tensorrt with it")
     targets = numbers(sm, "sm") if sm else ()
+    check_place(out, is_folder=True)
+    names = _speaker_names(speaker_names)
+    _check_names(name, names)
+    if tensorrt:
+        from fte.backends.trt_library import find_library
+
+        find_library(None)  # before an hour of work, and not after it
     pipeline = _exporter()
     options = pipeline.ExportOptions(
         flowtron=checkpoint,
         waveglow=waveglow,
         config=config,
         precisions=(*(p.strip() for p in precision.split(",") if p.strip()), *(["fp16"] if tensorrt else [])),
-        speaker_names=_speaker_names(speaker_names),
+        speaker_names=names,
         name=name,
         verify=verify,
         overwrite=overwrite,
@@ -62,6 +70,14 @@ def export(
     out_console.print(
         f'Wrote {out}. Try: fte synth --voice {shlex.quote(str(out))} "Hello." -o hello.wav', soft_wrap=True
     )
+
+
+def _check_names(voice: str, speakers: tuple[str, ...]) -> None:
+    """Refuse names that no manifest takes, before a checkpoint is read."""
+    for what, names in (("voice", [voice] if voice else []), ("speaker", speakers)):
+        for name in names:
+            if fault := name_fault(name):
+                raise RequestError(f"{name!a} cannot be the name of a {what}, {fault}: choose another name")
 
 
 def _exporter() -> Any:

@@ -1,17 +1,19 @@
 """`fte synth`."""
 
+import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fte.cli import common
+from fte.cli import common, completion, stdout
+from fte.cli.combinations import Mode, check_combination, check_vocoder, given_options
 from fte.cli.common import (
     BackendOption,
     DeviceOption,
@@ -19,6 +21,8 @@ from fte.cli.common import (
     ThreadsOption,
     TrustEnginesOption,
     VoiceOption,
+    check_machine,
+    check_package,
     check_place,
     make_folder,
     progress_bar,
@@ -27,11 +31,15 @@ from fte.cli.common import (
     say,
     voice_path,
 )
-from fte.errors import RequestError
+from fte.cli.player import find_player, play
+from fte.constants import SAMPLE_RATE
+from fte.errors import InputError, RequestError
+from fte.record import span_record
 from fte.style.library import find_style, own_styles
+from fte.text.screening import check_words, is_plainly_speakable
 
 if TYPE_CHECKING:
-    from fte.speech import Request, SpokenSpan
+    from fte.speech import Request
     from fte.synthesizer import Synthesizer
 
 _DOUBTS_SHOWN = 3
@@ -40,6 +48,7 @@ _SOUND = "What is written"
 
 
 def synth(
+    context: typer.Context,
     text: Annotated[str, typer.Argument(help="What to say; '-' or nothing reads standard input.")] = "-",
     out: Annotated[
         Path,
@@ -58,7 +67,12 @@ def synth(
     raw: Annotated[
         bool, typer.Option("--raw", help="Write 16-bit PCM to standard output while it is being made.")
     ] = False,
-    speaker: Annotated[str, typer.Option(help="Name or id.", rich_help_panel=_SPEECH)] = "0",
+    to_player: Annotated[
+        bool, typer.Option("--play", help="Play it while it is being made, through a player that is installed.")
+    ] = False,
+    speaker: Annotated[
+        str, typer.Option(help="Name or id.", rich_help_panel=_SPEECH, autocompletion=completion.speakers)
+    ] = "0",
     sigma: Annotated[
         float | None,
         typer.Option(
@@ -70,7 +84,9 @@ def synth(
     style: Annotated[
         str,
         typer.Option(
-            help='A style file, or the voice\'s own by name and weight: "happy:0.7,sad:0.3".', rich_help_panel=_SPEECH
+            help='A style file, or the voice\'s own by name and weight: "happy:0.7,sad:0.3".',
+            rich_help_panel=_SPEECH,
+            autocompletion=completion.styles,
         ),
     ] = "",
     style_weight: Annotated[float, typer.Option(help="Scales the style; 0 is none.", rich_help_panel=_SPEECH)] = 1.0,
@@ -128,7 +144,8 @@ def synth(
         float | None, typer.Option(help="Loudness in LUFS, such as -23 or -16.", rich_help_panel=_SOUND)
     ] = None,
     timings: Annotated[
-        Path | None, typer.Option(help="When each word is spoken: .json, .srt or .TextGrid.", rich_help_panel=_SOUND)
+        Path | None,
+        typer.Option(help="When each word is spoken: .json, .srt, .vtt or .TextGrid.", rich_help_panel=_SOUND),
     ] = None,
     save_mel: Annotated[Path | None, typer.Option(help="The mel as .npy, (T, 80).", rich_help_panel=_SOUND)] = None,
     plot: Annotated[
@@ -152,38 +169,21 @@ def synth(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Speak a text, a book, every line of a file, or a mel."""
-    from fte.sound import sound_format
+    from fte.bundle import Bundle
     from fte.speech import PRIOR_SIGMA, Request
     from fte.synthesizer import Synthesizer
 
+    given = given_options(context)
+    mode = _mode(given, text_file, from_mel, out)
+    check_combination(mode, given, context.params)
     outputs = _Outputs(out, rate, loudness, timings, save_mel, plot, as_json, quiet)
-    to_stdout = raw or str(out) == "-"
-    mode = _mode(text, text_file, from_mel, to_stdout, out)
     outputs.check(mode)
-    lines = [] if mode == "mel" else _texts(mode, text, text_file)
-    synthesizer = Synthesizer.load(
-        voice_path(voice),
-        device,
-        precision,
-        threads,
-        backend=backend,
-        trust_engines=trust_engines,
-        lexicon=_lexicon(lexicon),
-        guess_unknown=guess_unknown,
-    )
-    if mode != "stdout":
-        name = Path("lines.wav") if mode == "lines" else out
-        sound_format(name).check_rate(rate or sound_format(name).usual_rate(synthesizer.sample_rate))
-    found = find_style(style, voice_path(voice), synthesizer.bundle.voice_hash) if style else None
-    if sigma is None:
-        sigma = PRIOR_SIGMA if found is None else found.sigma
+    check_machine(device, backend, threads)
     request = Request(
         text="",
         speaker=speaker,
-        sigma=sigma,
-        style=found,
+        sigma=PRIOR_SIGMA if sigma is None else sigma,
         style_weight=style_weight,
-        tail=tail,
         seed=seed,
         gate_threshold=gate_threshold,
         max_frames=max_frames,
@@ -193,27 +193,45 @@ def synth(
         vocoder_sigma=vocoder_sigma,
         denoiser=denoiser,
     )
-    if mode == "mel":
-        assert from_mel is not None
+    (request if style else dataclasses.replace(request, tail=tail)).check()  # the style's file is read later
+    source = _Source(mode, text, text_file)
+    own_words = _lexicon(lexicon)
+    path = voice_path(voice)
+    bundle = Bundle.open(path)
+    check_vocoder(given, has_vocoder=bundle.manifest.waveglow is not None)
+    outputs.check_rate(mode, bundle.manifest.audio.sample_rate)
+    if style:
+        found = find_style(style, path, bundle.voice_hash)
+        spread = found.sigma if sigma is None else sigma
+        request = dataclasses.replace(request, style=found, sigma=spread, tail=tail)
+        request.check()
+    synthesizer = Synthesizer.load(
+        path,
+        device,
+        precision,
+        threads,
+        backend=backend,
+        trust_engines=trust_engines,
+        lexicon=own_words,
+        guess_unknown=guess_unknown,
+    )
+    if from_mel is not None:
         _vocode(synthesizer, request, from_mel, outputs)
         return
-    requests = [
-        dataclasses.replace(request, text=line, request=number if mode == "lines" else 0) for number, line in lines
-    ]
-    if rhythm is not None:
-        requests = [_with_rhythm(synthesizer, each, rhythm) for each in requests]
-    if style_tags:
-        requests = [_with_tags(synthesizer, each, voice_path(voice)) for each in requests]
-    for (number, _), each in zip(lines, requests, strict=True):
-        _check_text(synthesizer, each, f"line {number} of {text_file}: " if mode == "lines" else "")
+    prepare = _Preparation(synthesizer, path, rhythm, style_tags)
+    synthesizer.speaker_id(speaker)
+    source.check(synthesizer, request, prepare)
+    requests = source.requests(request, prepare)
     if mode == "stdout":
-        _stream(synthesizer, requests[0], rate, header=not raw)
+        _stream(synthesizer, next(requests), rate, header=not raw)
+    elif mode == "play":
+        _play(synthesizer, next(requests), outputs)
     elif mode == "book":
-        _speak_book(synthesizer, requests[0], outputs, restart=restart)
+        _speak_book(synthesizer, next(requests), outputs, restart=restart)
     else:
-        for each in requests:
-            path = out / f"{each.request:05d}.wav" if mode == "lines" else out
-            _speak(synthesizer, each, dataclasses.replace(outputs, out=path), describe=each is requests[0])
+        for count, each in enumerate(requests):
+            target = out / f"{each.request:05d}.wav" if mode == "lines" else out
+            _speak(synthesizer, each, dataclasses.replace(outputs, out=target), describe=not count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,10 +256,13 @@ class _Outputs:
         from fte.sound import check_loudness, sound_format
         from fte.timings import check_timings_name
 
-        self._check_combination(mode)
         if mode == "lines":
             check_place(self.out, is_folder=True)
-        elif mode != "stdout":
+        elif mode == "stdout":
+            stdout.check_sound()
+        elif mode == "play":
+            find_player(self.rate or SAMPLE_RATE)
+        else:
             sound_format(self.out)
             check_place(self.out)
         check_loudness(self.loudness)
@@ -256,35 +277,32 @@ class _Outputs:
             _check_plot(self.plot)
         if self.as_json and self.timings == self.sidecar:
             raise RequestError(f"--json and --timings would both write {self.sidecar}: name the timings otherwise")
+        if self.as_json and mode != "lines":
+            check_place(self.sidecar)
 
-    def _check_combination(self, mode: str) -> None:
-        """Name the options that a mode cannot serve."""
-        given = {
-            "--timings": self.timings is not None,
-            "--save-mel": self.save_mel is not None,
-            "--plot": self.plot is not None,
-            "--json": self.as_json,
-            "--loudness": self.loudness is not None,
-        }
-        without = {
-            "one": [],
-            "book": ["--save-mel", "--plot"],
-            "lines": ["--timings", "--save-mel", "--plot"],
-            "mel": ["--timings", "--save-mel", "--plot", "--json"],
-            "stdout": list(given),
-        }
-        what = {"book": "a whole text file", "lines": "a file of lines", "mel": "a mel", "stdout": "standard output"}
-        if wrong := [option for option in without[mode] if given[option]]:
-            raise RequestError(f"{', '.join(wrong)} cannot be had for {what[mode]}: leave it out")
+    def check_rate(self, mode: Mode, of_the_voice: int) -> None:
+        """Refuse a sample rate that the sound cannot have; ``of_the_voice`` in Hz."""
+        from fte.sound import Resampler, sound_format
+
+        if mode in ("stdout", "play"):
+            Resampler(of_the_voice, self.rate or of_the_voice)
+            return
+        kind = sound_format(Path("lines.wav") if mode == "lines" else self.out)
+        kind.check_rate(self.rate or kind.usual_rate(of_the_voice))
 
 
-def _mode(text: str, text_file: Path | None, from_mel: Path | None, to_stdout: bool, out: Path) -> str:
-    """ "one", "book", "lines", "mel" or "stdout"; raises RequestError where two sources were given."""
-    sources = {"a text": text != "-", "--text-file": text_file is not None, "--from-mel": from_mel is not None}
-    if len(given := [name for name, is_given in sources.items() if is_given]) > 1:
-        raise RequestError(f"{' and '.join(given)} were given: leave one of them out")
+def _mode(given: Collection[str], text_file: Path | None, from_mel: Path | None, out: Path) -> Mode:
+    """What is to be done; raises RequestError where two sources or two ways out were given."""
+    sources = {"a text": "text", "--text-file": "text_file", "--from-mel": "from_mel"}
+    _one_of([shown for shown, name in sources.items() if name in given])
+    _one_of([shown for shown, name in {"--raw": "raw", "--play": "to_player"}.items() if name in given])
+    to_stdout = "raw" in given or str(out) == "-"
     if from_mel is not None and to_stdout:
         raise RequestError("--from-mel cannot be streamed to standard output: name a file with -o")
+    if from_mel is not None and "to_player" in given:
+        raise RequestError("--from-mel cannot be played while it is being made: name a file with -o")
+    if "to_player" in given:
+        return "play"
     if to_stdout:
         return "stdout"
     if from_mel is not None:
@@ -296,17 +314,72 @@ def _mode(text: str, text_file: Path | None, from_mel: Path | None, to_stdout: b
     return "book" if out.suffix.lower() in {kind.suffix for kind in FORMATS} else "lines"
 
 
-def _texts(mode: str, text: str, text_file: Path | None) -> list[tuple[int, str]]:
-    """The texts to speak with their line numbers, from 1."""
-    if text_file is None:
-        return [(1, read_stdin() if text == "-" else text)]
-    content = read_text(text_file)
-    if mode != "lines":
-        return [(1, content)]
-    numbered = [(i, line) for i, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if not numbered:
-        raise RequestError(f"{text_file} has no text: give a file with something to say on each line")
-    return numbered
+def _one_of(given: Sequence[str]) -> None:
+    if len(given) > 1:
+        raise RequestError(f"{' and '.join(given)} were given: leave one of them out")
+
+
+class _Source:
+    """The texts to speak, one after the other."""
+
+    def __init__(self, mode: Mode, text: str, text_file: Path | None) -> None:
+        """Read them. Raises RequestError where there is nothing to read."""
+        self._file, self._by_line = text_file, mode == "lines"
+        self._whole: Request | None = None
+        if mode == "mel":
+            self._content = ""
+        elif text_file is None:
+            self._content = read_stdin() if text == "-" else text
+        else:
+            self._content = read_text(text_file)
+        if self._by_line and not self._content.strip():
+            raise InputError(f"{text_file} has no text: give a file with something to say on each line")
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """The texts with their line numbers, from 1; number 0 is a text as a whole."""
+        if not self._by_line:
+            yield 0, self._content
+            return
+        for number, line in enumerate(self._content.splitlines(), 1):
+            if line.strip():
+                yield number, line
+
+    def requests(self, common: "Request", prepare: "_Preparation") -> Iterator["Request"]:
+        """The requests, each made when its turn comes."""
+        if self._whole is not None:
+            yield self._whole
+            return
+        for number, line in self._lines():
+            with self._blamed_on(number):
+                request = prepare(dataclasses.replace(common, text=line, request=number))
+            yield request
+
+    def check(self, synthesizer: "Synthesizer", common: "Request", prepare: "_Preparation") -> None:
+        """Refuse a text before it is spoken, so that the last line of a file cannot fail after the first.
+
+        Whole texts would take minutes to read; what can fail in them is read alone (`fte.text.screening`).
+        """
+        for number, line in self._lines():
+            with self._blamed_on(number):
+                request = dataclasses.replace(common, text=line, request=number)
+                request.check()
+                if not self._by_line:
+                    request = self._whole = prepare(request)
+                if prepare.must_be_whole(line) or not is_plainly_speakable(line):
+                    synthesizer.plan(prepare(request) if self._by_line else request)
+                else:
+                    check_words(request.text, synthesizer.transcript)
+
+    @contextlib.contextmanager
+    def _blamed_on(self, number: int) -> Iterator[None]:
+        """Say of what is wrong with a text in which line it stands."""
+        try:
+            yield
+        except RequestError as error:
+            if self._file is None:
+                raise
+            where = f"line {number} of {self._file}: " if self._by_line else f"{self._file}: "
+            raise InputError(f"{where}{error}") from error
 
 
 def _lexicon(path: Path | None) -> Any:
@@ -314,41 +387,59 @@ def _lexicon(path: Path | None) -> Any:
         return None
     from fte.text import read_lexicon
 
-    return read_lexicon(path)
-
-
-def _with_rhythm(synthesizer: "Synthesizer", request: "Request", recording: Path) -> "Request":
-    """The request with the attention of a recording of its text."""
-    from fte.audio import read_audio
-
-    samples, sample_rate = read_audio(recording)
-    found = synthesizer.posterior(samples, sample_rate, request.text, synthesizer.speaker_id(request.speaker))
-    if found.unaligned:
-        say(f"{recording.name} does not seem to say the text: {found.unaligned}", "yellow")
-    return dataclasses.replace(request, rhythm=found.attention)
-
-
-def _with_tags(synthesizer: "Synthesizer", request: "Request", bundle_path: Path) -> "Request":
-    """The request with its tags read as a ramp over words; without tags as it is."""
-    from fte.style.ramps import parse_styled_text, ramp_over_words, styled_words
-    from fte.style.style import Style
-
-    known = own_styles(bundle_path)
-    plain, marked = parse_styled_text(request.text, known)
-    if not marked:
-        return request
-    words = styled_words(plain, marked, lambda part: len(synthesizer.transcript(part).words))
-    styles = {part.name: find_style(part.name, bundle_path, synthesizer.bundle.voice_hash) for part in words}
-    base = request.style if isinstance(request.style, Style) else None
-    return dataclasses.replace(request, text=plain, style=ramp_over_words(words, styles, base))
-
-
-def _check_text(synthesizer: "Synthesizer", request: "Request", where: str) -> None:
-    """Refuse a text before anything is computed, so that the last line of a file cannot fail after the first."""
     try:
-        synthesizer.plan(request)
+        return read_lexicon(path)
     except RequestError as error:
-        raise RequestError(f"{where}{error}") from error
+        raise InputError(str(error)) from error
+
+
+@dataclasses.dataclass
+class _Preparation:
+    """What is added to a request when its text is known: the rhythm of a recording, the styles that tags name."""
+
+    synthesizer: "Synthesizer"
+    bundle_path: Path
+    rhythm: Path | None
+    style_tags: bool
+
+    def must_be_whole(self, text: str) -> bool:
+        """Whether the text must be spoken in one go, which its plan alone tells."""
+        return self.rhythm is not None or (self.style_tags and "[" in text)
+
+    def __call__(self, request: "Request") -> "Request":
+        if self.rhythm is not None:
+            request = self._with_rhythm(request, self.rhythm)
+        return self._with_tags(request) if self.style_tags else request
+
+    @cached_property
+    def _recording(self) -> Any:
+        """The recording's samples, and their rate."""
+        from fte.audio import read_audio
+
+        assert self.rhythm is not None
+        return read_audio(self.rhythm)
+
+    def _with_rhythm(self, request: "Request", recording: Path) -> "Request":
+        """The request with the attention of a recording of its text."""
+        voice = self.synthesizer
+        found = voice.posterior(*self._recording, request.text, voice.speaker_id(request.speaker))
+        if found.unaligned:
+            say(f"{recording.name} does not seem to say the text: {found.unaligned}", "yellow")
+        return dataclasses.replace(request, rhythm=found.attention)
+
+    def _with_tags(self, request: "Request") -> "Request":
+        """The request with its tags read as a ramp over words; without tags as it is."""
+        from fte.style.ramps import parse_styled_text, ramp_over_words, styled_words
+        from fte.style.style import Style
+
+        voice, path = self.synthesizer, self.bundle_path
+        plain, marked = parse_styled_text(request.text, own_styles(path))
+        if not marked:
+            return request
+        words = styled_words(plain, marked, lambda part: len(voice.transcript(part).words))
+        styles = {part.name: find_style(part.name, path, voice.bundle.voice_hash) for part in words}
+        base = request.style if isinstance(request.style, Style) else None
+        return dataclasses.replace(request, text=plain, style=ramp_over_words(words, styles, base))
 
 
 def _check_plot(plot: Path) -> None:
@@ -357,17 +448,13 @@ def _check_plot(plot: Path) -> None:
 
     if plot.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot draw {plot}: the name of a picture must end in one of {', '.join(FORMATS)}")
-    try:
-        import matplotlib.figure  # noqa: F401  (now, so that its absence is no surprise after the work is done)
-    except ImportError as error:
-        raise RequestError("--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out") from error
+    check_package("matplotlib.figure", "--plot", "install flowtron-fte[plot] or leave the picture out")
     check_place(plot)
 
 
 def _speak(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *, describe: bool) -> None:
     """Speak one text, write all that was asked for, and say what was done."""
     from fte.melfile import save_mel
-    from fte.record import span_record
     from fte.sound import write_sound
     from fte.timings import write_timings
 
@@ -386,13 +473,14 @@ def _speak(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *,
         save_mel(outputs.save_mel, speech.mel)
     if outputs.timings is not None:
         write_timings(outputs.timings, speech.timings)
+    records = list(map(span_record, speech.spans))
     if outputs.as_json:
-        _write_sidecar(synthesizer, request, outputs, written, map(span_record, speech.spans))
+        _write_sidecar(synthesizer, request, outputs, written, records)
     if not outputs.quiet:
         if describe:
             _describe(synthesizer)
         _report(outputs, written, speech.seconds, elapsed)
-        _report_health(speech.spans)
+        _report_health(records)
 
 
 def _speak_book(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs, *, restart: bool) -> None:
@@ -414,18 +502,17 @@ def _speak_book(synthesizer: "Synthesizer", request: "Request", outputs: _Output
             )
             if outputs.timings is not None:
                 write_timings(outputs.timings, speech.timings())
+            records = speech.records()
             if outputs.as_json:
-                _write_sidecar(synthesizer, request, outputs, written, speech.records())
+                _write_sidecar(synthesizer, request, outputs, written, records)
             seconds, spans, resumed = len(speech.samples) / speech.sample_rate, speech.spans, speech.resumed_at
-            unhealthy = sum(record["verdict"] not in ("ok", "unaligned") for record in speech.records())
     if outputs.quiet:
         return
     _describe(synthesizer)
     if resumed:
         say(f"went on after {resumed} of {spans} spans, which an earlier run had spoken")
     _report(outputs, written, seconds, elapsed)
-    if unhealthy:
-        say(f"{unhealthy} utterances are doubtful: the verdicts in the .json file of --json tell which", "yellow")
+    _report_health(records, even_untrained=False)
 
 
 def _vocode(synthesizer: "Synthesizer", request: "Request", mel_file: Path, outputs: _Outputs) -> None:
@@ -447,17 +534,33 @@ def _stream(synthesizer: "Synthesizer", request: "Request", rate: int | None, *,
     """16-bit PCM, or a WAV of unknown length, on standard output as it is being made."""
     from fte.sound import pcm_chunks
 
-    if sys.stdout is None or sys.stdout.isatty():
-        raise RequestError("standard output is a terminal: pipe the sound into a player or a file")
     with synthesizer.stream(request) as stream:
         chunks = (chunk.samples for chunk in stream if len(chunk.samples))
-        try:
-            for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes when it ends
-            raise RequestError("the reader of the sound went away before its end") from error
+        for data in pcm_chunks(chunks, synthesizer.sample_rate, rate=rate, header=header):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+def _play(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs) -> None:
+    """Play the sound as it is being made."""
+    from fte.sound import pcm_chunks
+
+    rate = outputs.rate or synthesizer.sample_rate
+    if not outputs.quiet:
+        _describe(synthesizer)
+    records = []
+
+    def samples() -> Iterator[Any]:
+        for chunk in stream:
+            if chunk.span is not None:
+                records.append(span_record(chunk.span))
+            if len(chunk.samples):
+                yield chunk.samples
+
+    with synthesizer.stream(request) as stream:
+        play(find_player(rate), pcm_chunks(samples(), synthesizer.sample_rate, rate=rate))
+    if not outputs.quiet:
+        _report_health(records)
 
 
 def _write_sidecar(
@@ -487,27 +590,36 @@ def _report(outputs: _Outputs, written: Any, seconds: float, elapsed: float) -> 
         say(f"{outputs.loudness:g} LUFS were not reached: the peaks allow no more gain, or all is silent", "yellow")
 
 
-def _report_health(spans: Iterable["SpokenSpan"]) -> None:
-    """Say which utterances are doubtful and what was tried: the first few."""
-    messages = list(_doubts(spans))
-    for message in messages[:_DOUBTS_SHOWN]:
-        say(message, "yellow")
-    if len(messages) > _DOUBTS_SHOWN:
-        say(f"and {len(messages) - _DOUBTS_SHOWN} more: --json tells all", "yellow")
+def _report_health(records: Iterable[dict[str, Any]], *, even_untrained: bool = True) -> None:
+    """Say which utterances are doubtful and what was tried: the first few, by their numbers and words.
+
+    even_untrained: also say so of those whose attention follows no text, which are all of such a voice.
+    """
+    count = 0
+    for number, record in enumerate(records, 1):
+        message = _doubt(record)
+        if message is None or (record["verdict"] == "unaligned" and not even_untrained):
+            continue
+        count += 1
+        if count <= _DOUBTS_SHOWN:
+            say(f"utterance {number}, {_shortened(record['text'])!r}: {message}", "yellow")
+    if count > _DOUBTS_SHOWN:
+        say(f"and {count - _DOUBTS_SHOWN} more: the verdicts in the .json file of --json tell which", "yellow")
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _doubts(spans: Iterable["SpokenSpan"]) -> Iterator[str]:
-    for span in spans:
-        if span.health.verdict == "unaligned":
-            yield f"{_shortened(span.text)!r}: the attention follows no text, so nobody can tell when a word is spoken"
-        elif not span.health.ok:
-            faults = "; ".join(fault.message for fault in span.health.faults)
-            tried = f" (best of {len(span.attempts)} attempts)" if len(span.attempts) > 1 else ""
-            yield f"{_shortened(span.text)!r} {span.health.verdict}{tried}: {faults}"
-        elif len(span.attempts) > 1:
-            before = ", ".join(attempt.verdict for attempt in span.attempts[:-1])
-            yield f"{_shortened(span.text)!r}: attempt {len(span.attempts)} was healthy, after {before}"
+def _doubt(record: dict[str, Any]) -> str | None:
+    """What is doubtful about an utterance, of its record; None where nothing is."""
+    verdict, attempts = record["verdict"], record["attempts"]
+    if verdict == "unaligned":
+        return "the attention follows no text, so nobody can tell when a word is spoken"
+    if verdict != "ok":
+        tried = f" (best of {len(attempts)} attempts)" if len(attempts) > 1 else ""
+        return f"{verdict}{tried}, {'; '.join(record['faults'])}"
+    if len(attempts) > 1:
+        before = ", ".join(attempt["verdict"] for attempt in attempts[:-1])
+        return f"attempt {len(attempts)} was healthy, after {before}"
+    return None

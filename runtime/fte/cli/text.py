@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from fte.bundle import Bundle, TextOptions
+from fte.cli import completion
 from fte.cli.common import out_console, read_stdin, voice_path
 from fte.errors import RequestError
 from fte.text import SYMBOLS, Stages, TextFrontend, read_lexicon
@@ -30,7 +31,13 @@ def text(
     no_arpabet: Annotated[bool, typer.Option("--no-arpabet", help="Words stay letters.")] = False,
     voice: Annotated[
         str | None,
-        typer.Option("--voice", "-v", metavar="VOICE", help="Read as this voice does: a bundle's folder, or 'tiny'."),
+        typer.Option(
+            "--voice",
+            "-v",
+            metavar="VOICE",
+            help="Read as this voice does: a bundle's folder, or 'tiny'.",
+            autocompletion=completion.voices,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every stage as JSON.")] = False,
 ) -> None:

@@ -29,7 +29,7 @@ from fte.backends.base import Array, Backend, Float32
 from fte.bundle import AudioFormat, Bundle, sha256_of
 from fte.constants import FFT_SIZE, HOP, MEL_FMAX, SAMPLE_RATE
 from fte.decoder import Utterance, check_utterance
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 from fte.health import Health, judge
 from fte.sound import resample
 from fte.style.references import Reference, Skipped
@@ -358,7 +358,7 @@ def _sha256(path: Path) -> str:
     """SHA-256 of a sound file. Raises RequestError."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise RequestError(f"{path} is larger than {_MAX_FILE_BYTES} bytes, which no recording of this length is")
+            raise InputError(f"{path} is larger than {_MAX_FILE_BYTES} bytes, which no recording of this length is")
         return sha256_of(path)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error

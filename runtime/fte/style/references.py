@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fte.constants import LIMITS
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 
 MAX_REFERENCES = 10_000
 """Recordings in one collection."""
@@ -200,7 +200,7 @@ def filelist(path: Path | str) -> Found:
     if faults:
         more = len(faults) - _FAULTS_SHOWN
         listed = "; ".join([*faults[:_FAULTS_SHOWN], *([f"and {more} more"] if more > 0 else [])])
-        raise RequestError(f"{path} is no list of recordings as path|text|speaker or path|text|speaker|label: {listed}")
+        raise InputError(f"{path} is no list of recordings as path|text|speaker or path|text|speaker|label: {listed}")
     return _found(path, references, skipped)
 
 
@@ -290,7 +290,7 @@ def _walk(top: Path) -> tuple[list[Path], list[Skipped]]:
     try:
         waiting = [(path, 1) for path in _entries(top)]
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        raise RequestError(f"cannot read the folder {_shown(str(top))}: {_why(error)}") from error
+        raise InputError(f"cannot read the folder {_shown(str(top))}: {_why(error)}") from error
     files: list[Path] = []
     skipped: list[Skipped] = []
     seen = 0
@@ -298,7 +298,7 @@ def _walk(top: Path) -> tuple[list[Path], list[Skipped]]:
         path, depth = waiting.pop()
         seen += 1
         if seen + len(waiting) > MAX_ENTRIES:
-            raise RequestError(f"{top} has more than {MAX_ENTRIES} files and folders: give a smaller folder")
+            raise InputError(f"{top} has more than {MAX_ENTRIES} files and folders: give a smaller folder")
         if reason := _entry_fault(path, depth):
             skipped.append(Skipped(path, reason))
         elif path.is_dir():
@@ -351,17 +351,17 @@ def _read_text(path: Path, most: int) -> str:
     shown = _shown(str(path))
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe can wait for ever
-            raise RequestError(f"cannot read {shown}: it is a device or a pipe, not a file")
+            raise InputError(f"cannot read {shown}: it is a device or a pipe, not a file")
         with path.open("rb") as handle:
             data = handle.read(most + 1)
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read {shown}: {_why(error)}") from error
+        raise InputError(f"cannot read {shown}: {_why(error)}") from error
     if len(data) > most:
-        raise RequestError(f"{shown} has more than the limit of {most} bytes")
+        raise InputError(f"{shown} has more than the limit of {most} bytes")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
-        raise RequestError(f"{shown} is not text in UTF-8 (at byte {error.start}): save it in that encoding") from error
+        raise InputError(f"{shown} is not text in UTF-8 (at byte {error.start}): save it in that encoding") from error
 
 
 def _why(error: Exception) -> str:
@@ -376,9 +376,9 @@ def _shown(text: str) -> str:
 def _found(where: Path | str, references: Sequence[Reference], skipped: Sequence[Skipped]) -> Found:
     """The collection. Raises RequestError when it is empty, with what stood in the way, or too large."""
     if not references:
-        raise RequestError(f"{where} has no recordings to use{''.join(_reasons(skipped))}")
+        raise InputError(f"{where} has no recordings to use{''.join(_reasons(skipped))}")
     if len(references) > MAX_REFERENCES:
-        raise RequestError(
+        raise InputError(
             f"{where} has {len(references)} recordings, more than the limit of {MAX_REFERENCES}: take fewer at once"
         )
     return Found(tuple(references), tuple(skipped))

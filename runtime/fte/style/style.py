@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from fte import checks
 from fte.constants import LIMITS
-from fte.errors import RequestError
+from fte.errors import InputError, OutputError, RequestError
 from fte.files import atomic_file
 from fte.strict_json import parse_json
 
@@ -138,7 +138,7 @@ def save_style(path: Path | str, style: Style) -> None:
     metadata = {"format": _FORMAT, "version": _VERSION, "style": text}
     encoded = safetensors.numpy.save({name: getattr(style, name) for name in _TENSORS}, metadata)
     if len(encoded) > MAX_FILE_BYTES:
-        raise RequestError(f"cannot write {path}: it would be larger than {MAX_FILE_BYTES} bytes, so use fewer frames")
+        raise OutputError(f"cannot write {path}: it would be larger than {MAX_FILE_BYTES} bytes, so use fewer frames")
     with atomic_file(path) as temporary:
         temporary.write_bytes(encoded)
 
@@ -154,11 +154,11 @@ def load_style(path: Path | str, voice_hash: str | None = None) -> Style:
     try:
         fields = _fields(data)
     except _NoStyleError as error:
-        raise RequestError(f"cannot read {path}: {error}") from error
+        raise InputError(f"cannot read {path}: {error}") from error
     try:
         style = Style(**fields)
     except RequestError as error:
-        raise RequestError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
     if voice_hash is not None:
         check_voice(style, checks.text(voice_hash, "voice_hash"), path.name)
     return style
@@ -172,13 +172,13 @@ def _read(path: Path) -> bytes:
     """A file's bytes, of which there are few enough."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe can wait for ever
-            raise RequestError(f"cannot read {path}: it is a device or a pipe, not a file")
+            raise InputError(f"cannot read {path}: it is a device or a pipe, not a file")
         with path.open("rb") as handle:
             data = handle.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        raise RequestError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_FILE_BYTES:
-        raise RequestError(f"cannot read {path}: it is larger than {MAX_FILE_BYTES} bytes, which no style is")
+        raise InputError(f"cannot read {path}: it is larger than {MAX_FILE_BYTES} bytes, which no style is")
     return data
 
 

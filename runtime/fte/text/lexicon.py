@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fte import checks
-from fte.errors import RequestError
+from fte.errors import InputError, RequestError
 from fte.text.characters import fold
 from fte.text.symbols import ARPABET
 
@@ -59,12 +59,12 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(LEXICON_BYTES + 1)
         if len(data) > LEXICON_BYTES:
-            raise RequestError(f"the lexicon {path} is larger than {LEXICON_BYTES} bytes: keep the words you need")
+            raise InputError(f"the lexicon {path} is larger than {LEXICON_BYTES} bytes: keep the words you need")
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(f"cannot read the lexicon {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read the lexicon {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"the lexicon {path} is not UTF-8 text: convert it") from error
+        raise InputError(f"the lexicon {path} is not UTF-8 text: convert it") from error
 
 
 def _entries(text: str, name: str) -> Iterator[tuple[str, str, list[str]]]:

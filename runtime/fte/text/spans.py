@@ -3,13 +3,15 @@
 Attention-based models lose words in long utterances (users of the public Flowtron report it from about 80 characters
 on), so a text is cut at paragraphs and sentences, and a sentence that is still too long at the clause boundary nearest
 its middle, or between words where it has none. A sentence of a few letters goes with the next one: very short
-utterances are as badly spoken as very long ones. Time grows linearly with the text.
+utterances are as badly spoken as very long ones. Time grows linearly with the text, and no more of it than a sentence
+is looked at before its spans are given out.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fte.errors import NothingToSayError, RequestError
 
@@ -20,6 +22,8 @@ SHORT_CHARACTERS = 10
 """A sentence of fewer, spaces aside, is spoken together with the next."""
 _LONG_CHARACTERS = 2_000
 """A piece above this is cut without counting its symbols, which keeps the time linear."""
+_SENTENCE_CHARACTERS = 20_000
+"""What has no end after so many is cut there, since a list of a million lines without a full stop is no sentence."""
 
 Measure = Callable[[str], int]
 """Text -> its number of symbols; raises RequestError where it cannot be spoken in one go."""
@@ -52,10 +56,27 @@ def spans(text: str, limit: int, measure: Measure) -> Iterator[Span]:
 
     A single word of more symbols is a span of its own. ARPAbet in braces is never cut.
     """
-    for paragraph in _PARAGRAPHS.split(text):
-        sentences = list(_sentences(_TOKEN.findall(paragraph)))
-        for i, tokens in enumerate(sentences):
-            yield from _cut(tokens, "paragraph" if i == len(sentences) - 1 else "sentence", limit, measure)
+    for start, stop in _paragraphs(text):
+        tokens = (match[0] for match in _TOKEN.finditer(text, start, stop))
+        for sentence, following in _with_next(_sentences(tokens)):
+            yield from _cut(sentence, _boundary(sentence) if following else "paragraph", limit, measure)
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Where each paragraph begins and ends."""
+    start = 0
+    for match in _PARAGRAPHS.finditer(text):
+        yield start, match.start()
+        start = match.end()
+    yield start, len(text)
+
+
+T = TypeVar("T")
+
+
+def _with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
+    """Each item and the one after it; None after the last."""
+    return itertools.pairwise(itertools.chain(items, [None]))  # type: ignore[arg-type]
 
 
 def halves(span: Span) -> tuple[Span, Span] | None:
@@ -67,17 +88,27 @@ def halves(span: Span) -> tuple[Span, Span] | None:
     return Span(" ".join(tokens[:middle]), boundary), Span(" ".join(tokens[middle:]), span.boundary)
 
 
-def _sentences(tokens: Sequence[str]) -> Iterator[list[str]]:
+def _sentences(tokens: Iterable[str]) -> Iterator[list[str]]:
     sentence: list[str] = []
-    for i, token in enumerate(tokens):
-        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+    characters = 0
+    for token, following in _with_next(tokens):
         sentence.append(token)
+        characters += len(token)
         is_long = sum(map(len, sentence[:SHORT_CHARACTERS])) >= SHORT_CHARACTERS
-        if following and is_long and ends_sentence(token, following):
+        ends = following and is_long and ends_sentence(token, following)
+        if ends or characters > _SENTENCE_CHARACTERS:
             yield sentence
-            sentence = []
+            sentence, characters = [], 0
     if sentence:
         yield sentence
+
+
+def _boundary(sentence: Sequence[str]) -> Boundary:
+    """What ends a sentence that is not the last of its paragraph."""
+    last = sentence[-1].rstrip(_CLOSERS)[-1:]
+    if last and last in ".!?…":
+        return "sentence"
+    return "clause" if last in _CLAUSE_ENDS else "word"
 
 
 def ends_sentence(token: str, following: str) -> bool:
