@@ -19,7 +19,7 @@ EXPORT = Path(fte_export.__file__).parent
 LAYERS = (
     {"constants", "errors"},
     {"ahead", "files"},
-    {"audio", "bundle", "melfile", "noise", "plot", "text"},
+    {"audio", "bundle", "limiter", "melfile", "noise", "plot", "text"},
     {"alignment", "sound"},
     {"health", "timings"},
     {"backends"},
