@@ -19,7 +19,7 @@ EXPORT = Path(fte_export.__file__).parent
 LAYERS = (
     {"constants", "errors", "interruption", "strict_json"},
     {"ahead", "checks", "files"},
-    {"audio", "bundle", "melfile", "noise", "plot", "text"},
+    {"audio", "bundle", "limiter", "melfile", "noise", "plot", "text"},
     {"alignment", "installed", "sound"},
     {"health", "timings"},
     {"backends"},

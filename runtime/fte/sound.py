@@ -26,6 +26,7 @@ from fte.audio import HIGHEST_RATE, Floats, to_pcm16
 from fte.constants import SAMPLE_RATE
 from fte.errors import RequestError
 from fte.files import atomic_file
+from fte.limiter import OVERSAMPLING, limited
 
 LOWEST_RATE = 4_000
 """Lowest sample rate that is written, Hz: the filters of the loudness need 1.7 kHz."""
@@ -35,6 +36,10 @@ GATE = -70.0
 """Absolute gate of the loudness: what is quieter does not count, LUFS."""
 PEAK_LIMIT = -1.0
 """Highest true peak after a gain to a wanted loudness, dB of full scale (EBU R 128)."""
+LOSSY_PEAK_LIMIT = -2.0
+"""The same before a lossy encoder, whose errors raise peaks."""
+MOST_LIMITED = 30.0
+"""Most that the limiter takes from the peaks for the sake of a loudness, dB."""
 
 _QUALITY = "HQ"  # soxr: rejection of 120 dB, more than 16 bits hold
 _BLOCK = 1 << 16  # samples
@@ -56,6 +61,11 @@ class SoundFormat:
     """Name of the samples' coding in libsndfile; PCM_16 keeps 16 bits a sample, the others are lossy."""
     rates: tuple[int, ...] = ()
     """Sample rates the format has, Hz; empty when it has them all."""
+
+    @property
+    def peak_limit(self) -> float:
+        """Highest true peak that is encoded after a gain to a wanted loudness, dB of full scale."""
+        return PEAK_LIMIT if self.coding == "PCM_16" else LOSSY_PEAK_LIMIT
 
     def usual_rate(self, rate: int) -> int:
         """The rate in Hz that sound of ``rate`` is written in: its own, or the next one up that the format has."""
@@ -92,11 +102,13 @@ class WrittenSound:
     gain: float
     """Applied to every sample, dB; 0 unless a loudness was wanted."""
     loudness: float | None
-    """Of the sound after the gain, LUFS; None where none was wanted, and where all of it is below the gate."""
+    """Of the sound in the file, LUFS; None where none was wanted, and where all of it is below the gate."""
     peak: float
     """Largest magnitude after the gain, before clipping; 1 is full scale."""
     clipped: int
     """Samples above full scale, which were cut to it."""
+    limited: float = 0.0
+    """Most that the limiter took from a peak after the gain, dB; 0 where the peaks left room for the whole gain."""
 
 
 def sound_format(path: Path | str) -> SoundFormat:
@@ -119,11 +131,11 @@ def write_sound(
     """Write (n,) float samples as a mono file in the format of the path's suffix, whole or not at all.
 
     ``rate`` is the sample rate of the file in Hz: by default ``sample_rate``, or the next one up that the format has.
-    ``loudness`` is the programme loudness wanted, in LUFS: one gain for the whole, smaller than wanted where the true
-    peak would pass PEAK_LIMIT (nothing is compressed), and none where all is below the gate. Samples above full scale
-    are cut, and counted in the result. All this is about what is encoded: lossy formats then change the loudness
-    (measured: below 0.1 LU for harmonic tones, up to 2.2 LU for noise) and the peaks (up to 3.5 dB in Opus, which moves
-    phases).
+    ``loudness`` is the programme loudness wanted, in LUFS: one gain for the whole, none where all is below the gate.
+    Where the true peak would then pass PEAK_LIMIT (LOSSY_PEAK_LIMIT in lossy formats), a limiter holds the peaks below
+    it, by MOST_LIMITED at most; the result tells what was reached. Without a loudness, samples above full scale are
+    cut, and counted in the result. All this is about what is encoded: lossy formats then change the loudness (measured:
+    below 0.1 LU for harmonic tones, up to 2.2 LU for noise) and the peaks (up to 3.5 dB in Opus, which moves phases).
     Raises RequestError for a format, rate or loudness that does not exist, samples that are not one row of finite
     floats, more of them than the format or LONGEST_SECONDS allow, and a file that cannot be written.
     """
@@ -141,14 +153,13 @@ def write_sound(
     def blocks() -> Iterator[Floats]:
         return _regrouped(_converted(_blocks(values), sample_rate, rate), _BLOCK)
 
-    gain, reached = (0.0, None) if loudness is None else _gain_to(loudness, blocks, rate)
-    factor = np.float32(10 ** (gain / 20))
+    level = _Level() if loudness is None else _level_to(loudness, blocks, rate, kind.peak_limit)
     try:
         with atomic_file(path) as temporary:
-            count, peak, clipped = _encode(temporary, kind, rate, (block * factor for block in blocks()))
+            count, peak, clipped = _encode(temporary, kind, rate, level.applied(blocks(), rate))
     except RuntimeError as error:  # the base of soundfile's errors; FLAC lacks a few odd rates above 65,535 Hz
         raise RequestError(f"cannot write {path}: libsndfile refuses {kind.suffix} files of {rate} Hz") from error
-    return WrittenSound(rate, count, gain, reached, peak, clipped)
+    return WrittenSound(rate, count, level.gain, level.loudness, peak, clipped, level.limited)
 
 
 def pcm_chunks(
@@ -246,7 +257,6 @@ _SEGMENTS_IN_BLOCK = 4  # of 0.1 s each: blocks of 0.4 s that overlap by three q
 _SEGMENTS_AT_ONCE = 10
 _OFFSET = -0.691  # LU, so that a tone of 997 Hz at full scale in one channel has -3.01 LUFS
 _RELATIVE_GATE = -10.0  # LU below the loudness of what passes the absolute gate
-_OVERSAMPLING = 4  # for the true peak
 
 
 def integrated_loudness(blocks: Iterable[npt.ArrayLike], sample_rate: int) -> float:
@@ -274,20 +284,89 @@ def true_peak(blocks: Iterable[npt.ArrayLike]) -> float:
     Estimated by fourfold oversampling, which may read up to 0.7 dB low for tones near the highest frequency.
     Raises RequestError for a block that is not one row of finite floats.
     """
-    oversampler = soxr.ResampleStream(1, _OVERSAMPLING, 1, "float32", _QUALITY)
+    oversampler = soxr.ResampleStream(1, OVERSAMPLING, 1, "float32", _QUALITY)
     peak = 0.0
     for part in _parts(blocks):
         peak = max(peak, _peak(part), _peak(oversampler.resample_chunk(np.ascontiguousarray(part))))
     return max(peak, _peak(oversampler.resample_chunk(np.empty(0, np.float32), last=True)))
 
 
-def _gain_to(loudness: float, blocks: Callable[[], Iterator[Floats]], rate: int) -> tuple[float, float | None]:
-    """Gain in dB towards a loudness, held by the true peak, and the loudness it leads to (None: below the gate)."""
+_CEILING_MARGIN = 0.3  # dB: fourfold oversampling misses so much of noise, and 0.2 of a tone at a quarter of the rate
+_LOUDNESS_NEAR = 0.05  # LU from the loudness wanted that are near enough
+_MOST_TRIALS = 10
+_FIRST_SLOPE, _LEAST_SLOPE = 0.7, 0.1  # LU for each dB into the limiter: usual, and what the search reckons with
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """How a sound is brought to a loudness."""
+
+    gain: float = 0.0
+    """dB."""
+    ceiling: float | None = None
+    """What the limiter holds the peaks below after the gain, dB of full scale; None without it."""
+    trim: float = 0.0
+    """Gain after the limiter, dB."""
+    loudness: float | None = None
+    """What is reached, LUFS."""
+    limited: float = 0.0
+    """Most that is taken from a peak, dB."""
+
+    def applied(self, blocks: Iterable[Floats], rate: int) -> Iterator[Floats]:
+        """The blocks' samples at this level."""
+        scaled = _scaled(blocks, self.gain)
+        if self.ceiling is None:
+            return scaled
+        return _scaled(limited(scaled, rate, 10 ** (self.ceiling / 20)), self.trim)
+
+
+def _scaled(blocks: Iterable[Floats], gain: float) -> Iterator[Floats]:
+    factor = np.float32(10 ** (gain / 20))
+    return (block * factor for block in blocks)
+
+
+def _level_to(loudness: float, blocks: Callable[[], Iterator[Floats]], rate: int, peak_limit: float) -> _Level:
+    """The level at which the sound has a loudness in LUFS, or comes as near as the limiter may take it."""
     measured = integrated_loudness(blocks(), rate)
     if measured == -math.inf:
-        return 0.0, None
-    gain = min(loudness - measured, PEAK_LIMIT - 20 * math.log10(true_peak(blocks())))
-    return gain, measured + gain
+        return _Level()
+    gain, peak = loudness - measured, 20 * math.log10(true_peak(blocks()))
+    if peak + gain <= peak_limit:
+        return _Level(gain, loudness=loudness)
+    ceiling = peak_limit - _CEILING_MARGIN
+
+    def reached(gain: float) -> float:
+        return integrated_loudness(_Level(gain, ceiling).applied(blocks(), rate), rate)
+
+    gain, nearest = _gain_into_limiter(loudness, gain, ceiling + MOST_LIMITED - peak, reached)
+    after = 20 * math.log10(true_peak(_Level(gain, ceiling).applied(blocks(), rate)))
+    excess = max(0.0, after - peak_limit)  # a gain that changes makes new peaks, though small ones
+    return _Level(gain, ceiling, -excess, nearest - excess, max(0.0, peak + gain - ceiling))
+
+
+def _gain_into_limiter(
+    loudness: float, gain: float, most: float, reached: Callable[[float], float]
+) -> tuple[float, float]:
+    """The gain in dB, at most ``most``, whose loudness ``reached`` is nearest to the one wanted, and that loudness.
+
+    A secant search from ``gain`` on: the loudness grows with the gain, the slower the more is limited. Of gains that
+    come equally near (to 0.1 LU) the smallest is taken.
+    """
+    trials: list[tuple[float, float]] = []
+    slope = _FIRST_SLOPE
+    while len(trials) < _MOST_TRIALS:
+        gain = min(gain, most)
+        if trials and abs(gain - trials[-1][0]) < 1e-3:
+            break
+        trials.append((gain, reached(gain)))
+        if len(trials) > 1:
+            (a, at_a), (b, at_b) = trials[-2:]
+            slope = min(1.0, max(_LEAST_SLOPE, (at_b - at_a) / (b - a)))
+        miss = loudness - trials[-1][1]
+        if abs(miss) <= _LOUDNESS_NEAR:
+            break
+        gain += miss / slope
+    return min(trials, key=lambda trial: (round(abs(trial[1] - loudness), 1), trial[0]))
 
 
 def _segment_powers(blocks: Iterable[Floats], rate: int) -> Iterator[npt.NDArray[np.float64]]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fte.speech import Request
     from fte.synthesizer import Synthesizer
 
+_LOUDNESS_MISSED = 0.1  # LU that are worth a word
 _DOUBTS_SHOWN = 3
 _SPEECH = "How it is spoken"
 _SOUND = "What is written"
@@ -583,11 +584,16 @@ def _describe(synthesizer: "Synthesizer") -> None:
 
 def _report(outputs: _Outputs, written: Any, seconds: float, elapsed: float) -> None:
     gain = f", {written.gain:+.1f} dB to {written.loudness:.1f} LUFS" if written.loudness is not None else ""
-    say(f"{outputs.out}: {seconds:.2f} s of audio in {elapsed:.2f} s{gain}")
+    held = f", peaks limited by up to {written.limited:.1f} dB" if written.limited else ""
+    say(f"{outputs.out}: {seconds:.2f} s of audio in {elapsed:.2f} s{gain}{held}")
     if written.clipped:
         say(f"{written.clipped} samples were too loud and were clipped: give --loudness", "yellow")
-    if outputs.loudness is not None and (written.loudness is None or written.loudness < outputs.loudness - 0.1):
-        say(f"{outputs.loudness:g} LUFS were not reached: the peaks allow no more gain, or all is silent", "yellow")
+    if outputs.loudness is None:
+        return
+    if written.loudness is None:
+        say(f"{outputs.loudness:g} LUFS were not reached: all of it is silent", "yellow")
+    elif (miss := outputs.loudness - written.loudness) > _LOUDNESS_MISSED:
+        say(f"{outputs.loudness:g} LUFS were missed by {miss:.1f} LU: the peaks allow no more gain", "yellow")
 
 
 def _report_health(records: Iterable[dict[str, Any]], *, even_untrained: bool = True) -> None:
