@@ -13,8 +13,8 @@ from fte import checks, noise
 from fte.audio import bias_spectrum
 from fte.backends.base import Backend, Float32
 from fte.bundle import Bundle, WaveglowSizes
-from fte.decoder import check_finite
 from fte.constants import LIMITS
+from fte.decoder import check_finite
 from fte.errors import RequestError
 
 CHUNK_FRAMES = 237
