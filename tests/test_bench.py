@@ -479,6 +479,7 @@ def test_different_options_are_named(report):
         (b'{"schema": "fte-voice", "version": 1}', "is no report: give a file that fte bench --json wrote"),
         (b'{"schema": "fte-bench", "version": 1, "x": NaN}', "is no report"),
         (b'{"schema": "fte-bench", "version": 2}', "has another version of the report than 1"),
+        (b'{"schema": "fte-bench", "version": 1, "version": 1}', "is no report"),
         (b" " * (MOST_BYTES + 1), f"is larger than {MOST_BYTES} bytes"),
     ],
 )

@@ -9,6 +9,7 @@ import os
 import pickle
 import random
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import GOLDEN
-from fte.constants import HOP, Limits
+from fte.bundle import WaveglowSizes
+from fte.constants import HOP, LIMITS, Limits
 from fte.errors import CheckpointError
 from fte_export import budget, containers
+from fte_export.canonical import waveglow_shapes
 from fte_export.checkpoint import read_config, read_flowtron, read_tensors, read_waveglow
 
 State = dict[str, torch.Tensor]
@@ -214,6 +217,16 @@ def test_safetensors_give_the_same(tmp_path: Path, flowtron: State) -> None:
         pytest.param(lambda state: {"model": None, "state_dict": state}, id="state_dict beside no model"),
         pytest.param(lambda state: {f"module.{key}": value for key, value in state.items()}, id="module."),
         pytest.param(lambda state: collections.OrderedDict(state), id="OrderedDict"),
+        pytest.param(lambda state: {"model_state_dict": state, "epoch": 3}, id="model_state_dict"),
+        pytest.param(lambda state: {"generator": state, "discriminator": {"a": torch.ones(2)}}, id="generator"),
+        pytest.param(lambda state: {"ema": state, "model": None}, id="ema"),
+        pytest.param(lambda state: {"net": {"params": {"weights": state}}}, id="three levels down"),
+        pytest.param(lambda state: {"state_dict": {f"net.{k}": v for k, v in state.items()}}, id="net."),
+        pytest.param(
+            lambda state: {"state": {f"module._orig_mod.model.{k}": v for k, v in state.items()}}, id="three prefixes"
+        ),
+        pytest.param(lambda state: {"state_dict": state, "mean": torch.ones(80)}, id="beside other tensors"),
+        pytest.param(lambda state: {"state_dict": state, "model_state_dict": state}, id="the same under two keys"),
     ],
 )
 def test_a_state_dictionary_is_found_where_training_scripts_put_it(
@@ -281,6 +294,35 @@ def test_what_inference_does_not_use_is_left_out(tmp_path: Path, flowtron: State
     extra = {"gaussian_mixture.mean": torch.zeros(1, 80, 2), "mel_encoder.lstm.bias_ih_l0": torch.zeros(4)}
     path = saved(tmp_path, {"state_dict": {**extra, **flowtron}, "optimizer": {"state": {0: torch.ones(2)}}})
     assert_same(read_flowtron(path).arrays, expected_flowtron(flowtron))
+
+
+def test_a_flowtron_and_a_waveglow_in_one_file_are_told_by_their_names(
+    tmp_path: Path, flowtron: State, waveglow: State
+) -> None:
+    path = saved(tmp_path, {"text_to_mel": flowtron, "vocoder": waveglow})
+    assert_same(read_flowtron(path).arrays, expected_flowtron(flowtron))
+    assert_same(read_waveglow(path).arrays, expected_waveglow(fused(waveglow)), rtol=1e-6)
+    assert 'under "text_to_mel", "vocoder": save one of them alone' in fault_of(read_tensors, path)
+
+
+def test_two_models_in_one_file_are_refused_by_their_keys(tmp_path: Path, flowtron: State) -> None:
+    other = {key: tensor + 1 for key, tensor in flowtron.items()}
+    path = saved(tmp_path, {"model": flowtron, "ema": {"shadow": other}})
+    assert fault_of(read_flowtron, path) == (
+        'FILE holds 2 models that could be the Flowtron, under "model", "ema.shadow": save one of them alone, '
+        'as torch.save({"state_dict": ...}, path)'
+    )
+
+
+def test_what_holds_no_tensors_is_refused_with_its_keys(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"epoch": 1, "args": {"lr": 0.1}})
+    assert fault_of(read_tensors, path) == (
+        "FILE holds no tensors, neither at its top nor in a dictionary within it (its keys: 'epoch', 'args')"
+    )
+    path = saved(tmp_path, {"decoder": {"a.b": torch.ones(1)}, "encoder": {"c": torch.ones(1)}})
+    assert fault_of(read_flowtron, path) == (
+        'FILE is not a Flowtron checkpoint: the tensors under "decoder", "encoder" have other names (a.b)'
+    )
 
 
 # Layouts of WaveGlow.
@@ -509,6 +551,69 @@ def test_weights_that_are_not_finite_are_counted_and_named(tmp_path: Path, flowt
     )
 
 
+@pytest.mark.parametrize("value", [1e30, -1e30, 1.0001e6])
+def test_a_weight_that_no_trained_model_has_is_refused_by_name(tmp_path: Path, flowtron: State, value: float) -> None:
+    bias = flowtron["flows.0.conv.bias"].clone()
+    bias[7] = value
+    assert fault_of(read_flowtron, saved(tmp_path, {**flowtron, "flows.0.conv.bias": bias})) == (
+        "FILE has weights beyond 1e+06, which no trained model has, in 1 tensors: flows.0.conv.bias"
+    )
+
+
+def test_a_weight_at_the_limit_is_read(tmp_path: Path, flowtron: State) -> None:
+    bias = torch.full_like(flowtron["flows.0.conv.bias"], LIMITS.weight)
+    checkpoint = read_flowtron(saved(tmp_path, {**flowtron, "flows.0.conv.bias": bias}))
+    assert (checkpoint.arrays["flows.0.conv.bias"] == 1e6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8])
+def test_weights_that_are_no_floating_point_numbers_are_refused(
+    tmp_path: Path, flowtron: State, dtype: torch.dtype
+) -> None:
+    state = {**flowtron, "embedding.weight": flowtron["embedding.weight"].to(dtype)}
+    name = str(dtype).removeprefix("torch.")
+    assert fault_of(read_flowtron, saved(tmp_path, state)) == (
+        f"FILE has tensors of numbers that are not floating-point, which no weights are: embedding.weight ({name})"
+    )
+
+
+@pytest.mark.parametrize("key", ["WN.0.start.weight_g", "WN.1.start.weight_v", "convinv.2.conv.weight"])
+def test_what_a_weight_is_computed_from_must_be_floating_point_too(tmp_path: Path, waveglow: State, key: str) -> None:
+    path = saved(tmp_path, {**waveglow, key: waveglow[key].long()})
+    assert "not floating-point, which no weights are" in fault_of(read_waveglow, path)
+
+
+def test_integers_that_inference_does_not_use_are_left_out(tmp_path: Path, flowtron: State) -> None:
+    state = {**flowtron, "mel_encoder.norm.num_batches_tracked": torch.tensor(7)}
+    assert_same(read_flowtron(saved(tmp_path, state)).arrays, expected_flowtron(flowtron))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300, 0.0])
+@pytest.mark.parametrize("part", ["g", "v"])
+def test_a_weight_norm_that_gives_no_numbers_is_refused_without_a_warning(
+    tmp_path: Path, waveglow: State, value: float, part: str
+) -> None:
+    key = f"WN.0.start.weight_{part}"
+    path = saved(tmp_path, {**waveglow, key: torch.full_like(waveglow[key], value, dtype=torch.float64)})
+    if (value, part) == (0.0, "g"):  # a weight of zeros is one
+        assert not read_waveglow(path).arrays["WN.0.start.weight"].any()
+    else:
+        assert "weights that are not finite numbers, in 1 tensors: WN.0.start.weight" in fault_of(read_waveglow, path)
+
+
+def test_two_names_of_one_convolution_must_agree(tmp_path: Path) -> None:
+    state = state_of("flowtron_cumulative_attention")
+    key = next(key for key in state if ".conv_layers.0.conv.bias" in key)
+    fault = fault_of(read_flowtron, saved(tmp_path, {**state, key: state[key] + 1}))
+    assert "attn_cond_layer.hidden.bias under two names with different values" in fault
+
+
+def test_a_matrix_under_two_names_is_refused(tmp_path: Path, waveglow: State) -> None:
+    path = saved(tmp_path, {**waveglow, "convinv.0.weight": torch.eye(8)})
+    assert "convinv.0.conv.weight is not part of the model" in fault_of(read_waveglow, path)
+
+
 def test_a_weight_too_large_for_fp32_is_not_finite(tmp_path: Path, flowtron: State) -> None:
     state = {**flowtron, "flows.0.conv.bias": torch.full((160,), 1e300, dtype=torch.float64)}
     assert "has 160 weights that are not finite" in fault_of(read_flowtron, saved(tmp_path, state))
@@ -551,7 +656,9 @@ def test_a_configuration_file_is_read(tmp_path: Path) -> None:
     assert read_config(path) == {"model_config": {"n_flows": 2}}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\udcff", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', "", "{", "[1]", "\udcff", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"]
+)
 def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -839,6 +946,64 @@ def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two files of one name" in fault_of(read_tensors, path)
 
 
+def with_directory(path: Path, change: Callable[[list[bytearray]], None]) -> Path:
+    """The archive with the entries of its directory changed; they keep their number and lengths."""
+    data = path.read_bytes()
+    start = int.from_bytes(data[-6:-2], "little")
+    entries = [bytearray(b"PK\x01\x02" + part) for part in data[start:-22].split(b"PK\x01\x02")[1:]]
+    change(entries)
+    path.write_bytes(data[:start] + b"".join(entries) + data[-22:])
+    return path
+
+
+def test_entries_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    storages = {str(i): bytes(8) for i in range(3)}
+
+    def share(entries: list[bytearray]) -> None:
+        entries[-1][42:46] = entries[-2][42:46]
+
+    path = with_directory(write_archive(tmp_path / "model.pt", b"\x80\x02}.", storages), share)
+    assert "two files in its archive overlap" in fault_of(read_tensors, path)
+
+    def reach(entries: list[bytearray]) -> None:  # into the next entry, with a size that stays within the file
+        entries[0][20:28] = struct.pack("<2I", 60, 60)
+
+    path = with_directory(write_archive(tmp_path / "model.pt", b"\x80\x02}.", storages), reach)
+    assert "archive/data.pkl overlaps another file in its archive" in fault_of(read_tensors, path)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pytest.param(b"}(" + text("a") + b"N" + text("b") + b"N" + text("a") + b"Nu.", id="SETITEMS"),
+        pytest.param(b"}" + (text("a") + b"Ns") * 2 + b".", id="SETITEM"),
+        pytest.param(b"(" + (text("a") + b"N") * 2 + b"d.", id="DICT"),
+        pytest.param(
+            b"ccollections\nOrderedDict\n](" + (text("a") + b"N\x86") * 2 + b"e\x85R.", id="OrderedDict of pairs"
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_in_a_pickle_is_refused(tmp_path: Path, pickled: bytes) -> None:
+    path = write_archive(tmp_path / "model.pt", b"\x80\x02" + pickled)
+    assert "has the key 'a' twice in one dictionary" in fault_of(read_tensors, path)
+
+
+def test_a_parameter_and_a_buffer_of_one_name_are_refused(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    module._buffers["weight"] = torch.ones(2)
+    assert "holds two tensors of the name weight" in fault_of(read_tensors, saved(tmp_path, module))
+
+
+def test_a_storage_listed_twice_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"a": torch.ones(2)}, **CONTAINERS["legacy"])
+    data = path.read_bytes()
+    place = data.rindex(b"\x80\x02]q")
+    order = pickle.loads(data[place:])  # noqa: S301 - written by this test
+    end = data.index(b".", place) + 1
+    path.write_bytes(data[:place] + pickle.dumps(order * 2, 2) + data[end:] * 2)
+    assert "it lists a storage twice" in fault_of(read_tensors, path)
+
+
 def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, {"a": torch.ones(2)})
     data = path.read_bytes().replace(b"little", b"bigger")
@@ -1023,3 +1188,265 @@ def test_safetensors_whose_places_do_not_fit_are_refused(tmp_path: Path, entry: 
     header = json.dumps({"a": entry}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     fault_of(read_tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "says"),
+    [
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+            b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+            bytes(8),
+            "the key 'a' stands twice in one object",
+            id="a name twice",
+        ),
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, '
+            b'"b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+            bytes(8),
+            "its tensors overlap, or leave gaps",
+            id="overlap",
+        ),
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+            b'"b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            bytes(4),
+            "its tensors overlap, or leave gaps",
+            id="the same place",
+        ),
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', bytes(8), "leave gaps", id="gap in front"
+        ),
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', bytes(8), "leave gaps", id="rest behind"
+        ),
+        pytest.param(
+            b'{"a": {"dtype": "F32", "shape": [0, 140737488355328, 140737488355328], "data_offsets": [0, 0]}}',
+            b"",
+            "a tensor has an impossible shape",
+            id="nothing, of an impossible shape",
+        ),
+        pytest.param(
+            b'{"' + b"a" * 501 + b'": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            bytes(4),
+            "a name of 501 characters",
+            id="a long name",
+        ),
+    ],
+)
+def test_safetensors_of_two_meanings_are_refused(tmp_path: Path, header: bytes, data: bytes, says: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    assert says in fault_of(read_tensors, path)
+
+
+def test_tensors_of_no_elements_have_a_place_in_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.ones(2), "b": torch.zeros(0, 3), "c": torch.ones(1, dtype=torch.float16)}
+    safetensors.torch.save_file(tensors, path)
+    found = read_tensors(path)
+    assert {name: array.shape for name, array in found.items()} == {"a": (2,), "b": (0, 3), "c": (1,)}
+
+
+# What small files may cost: each is judged in a process of its own.
+
+JUDGE = """
+import sys, time
+from pathlib import Path
+from fte.errors import CheckpointError
+from fte_export.checkpoint import read_tensors, read_waveglow
+memory = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+start = time.process_time()
+try:
+    (read_waveglow if sys.argv[2] == "waveglow" else read_tensors)(Path(sys.argv[1]))
+    said = "read"
+except CheckpointError as error:
+    said = str(error).removeprefix(sys.argv[1] + " ")
+print(time.process_time() - start, memory(), said)
+"""
+MOST_SECONDS = 5.0
+MOST_MEGABYTES = 512
+TEN_MEGABYTES = 10_000_000
+
+
+def cost_of(path: Path, model: str = "any") -> tuple[float, float, str]:
+    """CPU seconds, megabytes at most, and what the reader says."""
+    command = [sys.executable, "-c", JUDGE, str(path), model]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
+    seconds, megabytes, said = done.stdout.strip().split(" ", 2)
+    return float(seconds), float(megabytes), said
+
+
+def repeated_to(size: int, start: bytes, part: bytes, end: bytes = b".") -> bytes:
+    return start + part * ((size - len(start)) // len(part)) + end
+
+
+OBJECT = b"cm\nM\n)R"
+
+
+def called_again(entries: bytes, times: int) -> bytes:
+    """A list given to OrderedDict by way of _rebuild_from_type_v2, again and again."""
+    arguments = b"(ccollections\nOrderedDict\nN](" + entries + b"e\x85Ntq\x020"
+    return b"ctorch._tensor\n_rebuild_from_type_v2\nq\x010" + arguments + b"h\x01h\x02R0" * times + b"N."
+
+
+def nested_modules(depth: int, leaves: int, name: str) -> bytes:
+    """Modules within modules of long names, the last with many parameters."""
+    parameters = b"}(" + b"".join(text(str(i)) + b"h\x01" for i in range(leaves)) + b"u"
+    module = OBJECT + b"}(" + text("_parameters") + parameters + text("_modules") + b"}ub"
+    for _ in range(depth):
+        module = OBJECT + b"}(" + text("_parameters") + b"}" + text("_modules") + b"}" + text(name) + module + b"sub"
+    return ONE_TENSOR + b"q\x010" + module + b"."
+
+
+def wrappers_of_one_module(count: int, parts: int) -> bytes:
+    """Many wrappers, as for several GPUs, of the one large module."""
+    inside = OBJECT + b"}" + text("_modules") + b"}(" + b"".join(text(str(i)) + b"N" for i in range(parts)) + b"usb"
+    wrapper = OBJECT + b"}" + text("_modules") + b"}" + text("module") + b"h\x01ssb"
+    return inside + b"q\x010}(" + b"".join(text(str(i)) + wrapper for i in range(count)) + b"u."
+
+
+def entries(count: int, value: bytes) -> bytes:
+    """Opcodes of a name and a value each."""
+    return b"".join(text(f"{i:x}") + value for i in range(count))
+
+
+def equal_keys(length: int, times: int) -> bytes:
+    """Two long strings of the same letters, compared whenever one meets the other in a dictionary."""
+    keys = text("k" * length) + b"q\x01" + text("k" * length) + b"q\x02"
+    return keys + OBJECT + b"h\x01Ns" + b"h\x02Ns" * times + b"."
+
+
+COSTLY_PICKLES: dict[str, Callable[[], bytes]] = {
+    "a list applied again and again": lambda: called_again(entries(2_500, b"N\x86"), 9_000),
+    "dictionaries made of a list": lambda: called_again(entries(50_000, b"N\x86"), 9_000),
+    "equal long keys": lambda: equal_keys(400_000, 400_000),
+    "a long module name": lambda: repeated_to(
+        3_300_000, text("a" * 1_000_000) + b"q\x010" + text("b") + b"q\x020", b"h\x01h\x02\x930", b"N."
+    ),
+    "names joined for every leaf": lambda: nested_modules(60, 20_000, "\U0001f600" * 60),
+    "names joined below the limit": lambda: nested_modules(7, 90_000, "\U0001f600" * 60),
+    "wrappers of one module": lambda: wrappers_of_one_module(20_000, 90_000),
+    "nothing but empty dictionaries": lambda: repeated_to(TEN_MEGABYTES, b"", b"}"),
+    "nothing but objects": lambda: repeated_to(TEN_MEGABYTES, b"cm\nM\nq\x01", b"h\x01)R"),
+    "nothing but names": lambda: repeated_to(TEN_MEGABYTES, b"", b"ca\nb\n"),
+    "nothing but dictionaries of one": lambda: repeated_to(TEN_MEGABYTES, text("k") + b"q\x01", b"}h\x01Ns"),
+    "a memo of everything": lambda: repeated_to(TEN_MEGABYTES, b"N", b"\x94"),
+    "one tensor under many names": lambda: (
+        b"}(" + text("x") + ONE_TENSOR + b"q\x05" + entries(900_000, b"h\x05") + b"u."
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
+@pytest.mark.parametrize("make", COSTLY_PICKLES.values(), ids=COSTLY_PICKLES.keys())
+def test_a_pickle_that_asks_for_much_is_refused_soon(tmp_path: Path, make: Callable[[], bytes]) -> None:
+    path = write_archive(tmp_path / "model.pt", b"\x80\x04" + make(), {"0": bytes(8)})
+    assert path.stat().st_size < 12_000_000
+    seconds, megabytes, said = cost_of(path)
+    assert said.startswith(
+        ("needs more than", "has a name of", "holds a module with more parts", "holds no tensors")
+    ), said
+    assert seconds < MOST_SECONDS and megabytes < MOST_MEGABYTES
+
+
+def sharing_archive() -> bytes:
+    """20,000 storages in the directory of an archive that has the one."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        tensors = (text(str(i)) + ONE_TENSOR.replace(text("0"), text(str(i))) for i in range(20_000))
+        archive.writestr("archive/data.pkl", b"\x80\x02}(" + b"".join(tensors) + b"u.")
+        archive.writestr("archive/data/0", bytes(2 << 20))
+    data = stream.getvalue()
+    start = int.from_bytes(data[-6:-2], "little")
+    last = data.rindex(b"PK\x01\x02")
+    names = [f"archive/data/{i}".encode() for i in range(20_000)]
+    entry = data[last:-22]
+    directory = data[start:last] + b"".join(
+        entry[:28] + struct.pack("<H", len(name)) + entry[30:46] + name for name in names
+    )
+    count = struct.pack("<2H", 20_001, 20_001)
+    return data[:start] + directory + b"PK\x05\x06" + bytes(4) + count + struct.pack("<2IH", len(directory), start, 0)
+
+
+def archive_of_extras() -> bytes:
+    """A directory of few files with many extra fields, through which zipfile goes in quadratic time."""
+    extra = struct.pack("<2H", 0x9999, 0) * 16_000
+    head = b"PK\x01\x02" + struct.pack("<6H3L5H2L", 20, 20, 0, 0, 0, 0, 0, 0, 0, 9, len(extra), 0, 0, 0, 0, 0)
+    count = 28  # about as many as the budget lets through
+    directory, local = b"".join(head + b"a/%07d" % i + extra for i in range(count)), b"PK\x03\x04" + bytes(26)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(directory), len(local), 0)
+    return local + directory + end
+
+
+def safetensors_of(header: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header + data
+
+
+COSTLY_FILES: dict[str, Callable[[], bytes]] = {
+    "storages that share an entry": sharing_archive,
+    "extra fields": archive_of_extras,
+    "JSON of small objects": lambda: safetensors_of(b'{"a":[' + b'{"":0},' * 1_190_000 + b"0]}"),
+    "JSON of small lists": lambda: safetensors_of(b'{"a":[' + b"[]," * 600_000 + b"0]}"),
+    "JSON of long numbers": lambda: safetensors_of(b'{"a":[' + b",".join([b"9" * 4300] * 450) + b"]}"),
+    "empty tensors": lambda: safetensors_of(
+        b"{" + b",".join(b'"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % i for i in range(30_000)) + b"}"
+    ),
+    "a pickle of two bytes, again and again": lambda: repeated_to(TEN_MEGABYTES, b"\x80\x02", b"N0"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
+@pytest.mark.parametrize("make", COSTLY_FILES.values(), ids=COSTLY_FILES.keys())
+def test_a_container_that_asks_for_much_is_refused_soon(tmp_path: Path, make: Callable[[], bytes]) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(make())
+    assert path.stat().st_size < 12_000_000
+    seconds, megabytes, said = cost_of(path)
+    assert said.startswith(("needs more than", "is damaged")), said
+    assert seconds < MOST_SECONDS and megabytes < MOST_MEGABYTES
+
+
+def test_a_weight_norm_of_eight_times_its_file_is_computed_in_little_memory(tmp_path: Path) -> None:
+    """A direction that is three numbers again and again, of as many bytes as the file may expand to."""
+    sizes = WaveglowSizes(2, 1, 2, 1, 2, 1, 1_600, 3, upsample_kernel=4 * HOP, upsample_stride=HOP)
+    state: State = {key: torch.ones(shape) for key, shape in waveglow_shapes(sizes).items() if "in_layers" not in key}
+    state["upsample.bias"] = torch.ones(500_000)[:2]  # which torch saves with all of its storage
+    state["WN.0.in_layers.0.bias"] = torch.ones(3_200)
+    state["WN.0.in_layers.0.weight_g"] = torch.ones(3_200, 1, 1)
+    state["WN.0.in_layers.0.weight_v"] = torch.ones(1, 1, 3).expand(3_200, 1_600, 3)
+    seconds, megabytes, said = cost_of(saved(tmp_path, state), "waveglow")
+    assert said == "read"
+    assert seconds < MOST_SECONDS and megabytes < MOST_MEGABYTES / 2
+
+
+def test_a_training_checkpoint_is_far_within_its_budget(tmp_path: Path) -> None:
+    """A pickled WaveGlow and the state of its optimizer, the costliest of what is published."""
+    data = GOLDEN / "waveglow_pickled_module_legacy.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "OPERATIONS", 100_000)
+        read_waveglow(data)
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(600)]
+    optimizer = torch.optim.Adam(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.ones(2)
+    optimizer.step()
+    path = saved(tmp_path, {"a": torch.ones(1), "optimizer": optimizer.state_dict()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "OPERATIONS", 250_000)
+        assert read_tensors(path)["a"] == 1
+    assert budget.OPERATIONS >= 2.5 * (100_000 + 250_000)
+
+
+def test_the_fuzzer_finds_nothing_in_seconds() -> None:
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_checkpoints.py")), "--count", "120", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["findings"] == []
+    assert report["readings"] == 240
+    assert (
+        report["outcomes"]["read"] > 24
+    )  # what is changed often still makes sense, so that readers get past the pickle
+    assert len(report["outcomes"]) > 10

@@ -150,6 +150,13 @@ def test_a_sidecar_with_odd_values_is_refused(field, value, store, bundle):
         find(store, bundle)
 
 
+def test_a_sidecar_with_a_key_twice_is_refused(store, bundle):
+    sidecar = store.add(key(bundle), "flow_0.fp32.onnx", b"an engine", 1).path.with_suffix(".json")
+    sidecar.write_text(sidecar.read_text().replace('"version": 1,', '"version": 1, "version": 1,'))
+    with pytest.raises(EngineError, match="the key 'version' stands twice"):
+        find(store, bundle)
+
+
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [

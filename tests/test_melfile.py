@@ -171,3 +171,13 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(RequestError, match="a device or a pipe"):
         load_mel(tmp_path / "a.npy", M)
+
+
+def test_a_file_larger_than_any_mel_is_not_read(tmp_path):
+    """numpy would read a header of as many bytes as the file claims before it looks at them."""
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 0xFFFFFFFF))
+    os.truncate(path, 3 << 30)  # a file of holes: it takes no room on the disk
+    with pytest.raises(RequestError) as caught:
+        load_mel(path, M)
+    assert f"is larger than any mel of {LIMITS.frames} frames" in str(caught.value)

@@ -240,6 +240,7 @@ def _normed(lengths: Tensor, directions: Tensor) -> NDArray[np.float32]:
             part = slice(start, start + rows)
             g, v = lengths_read[part].astype(np.float64), directions_read[part].astype(np.float64)
             norm = np.sqrt(np.sum(v * v, axis=tuple(range(1, v.ndim)), keepdims=True))
+            norm[np.isinf(norm)] = np.nan  # else a direction too large would pass as one of zeros
             weight[part] = g * (v / norm)
     return weight
 

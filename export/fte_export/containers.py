@@ -403,7 +403,9 @@ def _module_tensors(model: Inert, budget: Budget) -> dict[str, StoredTensor]:
                 if whole in found:
                     raise Fault(f"holds two tensors of the name {shown(whole)}, so that it is not known which counts")
                 found[whole] = value
-        pending.extend((_joined(prefix, name, budget) + ".", part, depth + 1) for name, part in reversed(below.items()))
+        pending.extend(
+            (_joined(prefix, name, budget) + ".", part, depth + 1) for name, part in reversed(list(below.items()))
+        )
     return found
 
 

@@ -1,5 +1,6 @@
 """Mel spectrograms as files of numpy: what ``--save-mel`` writes and a vocoder alone reads."""
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,10 @@ _HEADERS = {
 _FLOAT_BYTES = (2, 4, 8)
 MOST_CHANNELS = 1 << 20
 """No mel has more channels."""
+_MOST_HEADER_BYTES = 1 << 16
+"""Of a .npy file; numpy reads as many as the file says, up to 4 GB, before it looks at them."""
+_MOST_VALUE_BYTES = 2 * max(_FLOAT_BYTES)
+"""Bytes of a value, twice, so that a mel somewhat too long is refused with its number of frames."""
 
 
 def save_mel(path: Path | str, mel: npt.ArrayLike) -> None:
@@ -65,6 +70,10 @@ def load_mel(path: Path | str, n_mels: int) -> Floats:
 
 def _stored(handle: BinaryIO, path: Path, n_mels: int) -> npt.NDArray[np.floating]:
     """The array as it lies in the file, (T, n_mels) or (n_mels, T), without an axis of 1 in front."""
+    if os.fstat(handle.fileno()).st_size > _MOST_HEADER_BYTES + LIMITS.frames * n_mels * _MOST_VALUE_BYTES:
+        raise InputError(
+            f"{path} is larger than any mel of {LIMITS.frames} frames, which is the limit: cut it in parts"
+        )
     shape, fortran_order, dtype = _header(handle, path)
     if dtype.kind != "f" or dtype.itemsize not in _FLOAT_BYTES:
         raise InputError(f"{path} holds {dtype}: a mel must be floats of 16, 32 or 64 bits")
