@@ -247,9 +247,9 @@ class TestForks:
 
     def test_a_child_of_multiprocessing_does(self, spoken):
         voice, expected = spoken
-        context = multiprocessing.get_context("fork")
-        with context.Pool(2) as pool:
-            for found in pool.map_async(lambda_free_speaker(voice), range(4)).get(timeout=300):
+        _INHERITED[:] = [voice]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            for found in pool.map_async(_speak_in_pool, range(4)).get(timeout=300):
                 np.testing.assert_array_equal(found, expected)
 
     def test_a_stream_that_was_open_says_so_in_the_child(self, spoken):
@@ -265,17 +265,12 @@ class TestForks:
         assert len(list(stream)) > 0
 
 
-_VOICE: list[Synthesizer] = []
+_INHERITED: list[Synthesizer] = []
+"""The voice that a pool's processes speak with."""
 
 
 def _speak_in_pool(_number: int) -> np.ndarray:
-    return _VOICE[0].synthesize(REQUEST).samples
-
-
-def lambda_free_speaker(voice: Synthesizer) -> Callable[[int], np.ndarray]:
-    """A function that a pool can name, which speaks with the voice that its processes inherit."""
-    _VOICE[:] = [voice]
-    return _speak_in_pool
+    return _INHERITED[0].synthesize(REQUEST).samples
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

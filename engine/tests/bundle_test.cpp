@@ -159,12 +159,11 @@ void other_numbers(Bundle& bundle) {
       wrong.push_back(std::string(4, '\0'));
       wrong.push_back(std::string("\x00\x00\x80\xbf", 4));  // -1
     }
-    for (const std::string& bytes : wrong) {
-      for (std::size_t place : {std::size_t{0}, count / 2, count - 1}) {
-        std::vector<Entry> changed = bundle.entries;
-        changed[i].numbers.replace(place * size, size, bytes);
-        bundle.is_refused(changed, "a number of " + changed[i].name);
-      }
+    for (std::size_t k = 0; k < wrong.size(); ++k) {
+      const std::size_t place = k == 0 ? 0 : k == 1 ? count / 2 : count - 1;
+      std::vector<Entry> changed = bundle.entries;
+      changed[i].numbers.replace(place * size, size, wrong[k]);
+      bundle.is_refused(changed, "a number of " + changed[i].name);
     }
   }
 }
@@ -219,10 +218,12 @@ int main(int argc, char** argv) {
   for (const char* precision : {"int8", "fp32", "fp16", "bf16"}) {
     Bundle bundle(argv[1], precision);
     bundle.opens();
-    other_sizes(bundle);
-    other_tensors(bundle);
     other_numbers(bundle);
-    other_places(bundle);
+    if (std::string(precision) == "int8") {  // that these fit is judged before the numbers are read
+      other_sizes(bundle);
+      other_tensors(bundle);
+      other_places(bundle);
+    }
     what_overflows_is_an_error(bundle);
     std::printf("%s: %d bundles refused\n", precision, bundle.refused);
   }

@@ -12,24 +12,18 @@
 #include <thread>
 #include <vector>
 
+#include "bundle_parts.h"
 #include "check.h"
 #include "fte/fte.h"
 
 namespace {
 
+using fte_test::read_file;
+using fte_test::write_file;
+
 std::string data;  // folder of the tests' data
 const std::int64_t kIds[] = {1, 5, 2, 11, 0, 7, 3};
 constexpr std::size_t kCount = 7;
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  CHECK(file.good());
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary).write(text.data(), static_cast<std::streamsize>(text.size()));
-}
 
 fte_voice* open_voice(const char* precision, int threads = 2) {
   fte_voice_options options;
@@ -101,6 +95,27 @@ void samples_are_those_of_onnx_runtime() {
     CHECK(found > c.decibels);
     CHECK(fte_voice_close(&voice) == FTE_OK && !voice);
   }
+}
+
+// A style of several frames is repeated in time, as the Python runtime's native backend does.
+void a_style_of_several_frames_is_repeated() {
+  const std::string raw = read_file(data + "/expected_style.f32");
+  std::vector<float> expected(raw.size() / 4), rows(3 * 8), all(40 * 8);
+  std::memcpy(expected.data(), raw.data(), raw.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i % 7) / 4 - 0.75F;
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = rows[i % rows.size()];
+  fte_voice* voice = open_voice("fp32");
+  fte_stream_options options = test_options();
+  options.style = rows.data();
+  options.style_frames = 3;
+  const std::vector<float> found = speak(voice, options);
+  const double decibels = snr(found, expected);
+  std::printf("a style of three frames: %.1f dB\n", decibels);
+  CHECK(decibels > 100.0);
+  options.style = all.data();
+  options.style_frames = 40;
+  CHECK(speak(voice, options) == found);
+  CHECK(fte_voice_close(&voice) == FTE_OK);
 }
 
 void information_is_that_of_the_manifest() {
@@ -185,6 +200,8 @@ void wrong_arguments_are_refused() {
   const float* samples = nullptr;
   std::size_t count = 0;
   refuses(fte_voice_open(nullptr, nullptr, &voice));
+  refuses(fte_voice_open("", nullptr, &voice));
+  CHECK(std::strstr(fte_last_error(), "empty"));
   refuses(fte_voice_open("x", nullptr, nullptr));
   refuses(fte_voice_close(nullptr));
   refuses(fte_voice_close(&voice));
@@ -212,7 +229,10 @@ void wrong_arguments_are_refused() {
   for (std::int64_t id : {std::int64_t{-1}, std::int64_t{12}, std::int64_t{1} << 40}) {
     refuses(fte_stream_start(voice, &id, 1, nullptr, &stream));
   }
-  const std::vector<float> values(8 * 4, NAN);
+  std::vector<float> values(8 * 4, NAN);  // then 8 values of which one is beyond what speech has, and 8 of 3e38
+  values.resize(values.size() + 8, 1.0F);
+  values.back() = -100.1F;
+  values.resize(values.size() + 8, 3e38F);
   void (*const kWrong[])(fte_stream_options&, const float*) = {
       [](fte_stream_options& o, const float*) { o.struct_size = 0; },
       [](fte_stream_options& o, const float*) { o.struct_size = 4096; },
@@ -234,6 +254,9 @@ void wrong_arguments_are_refused() {
       [](fte_stream_options& o, const float* v) { o.z = v, o.z_frames = 4; },
       [](fte_stream_options& o, const float* v) { o.style = v, o.style_frames = 4; },
       [](fte_stream_options& o, const float* v) { o.style = v, o.style_frames = 10001; },
+      [](fte_stream_options& o, const float* v) { o.z = v + 32, o.z_frames = 1; },
+      [](fte_stream_options& o, const float* v) { o.style = v + 32, o.style_frames = 1; },
+      [](fte_stream_options& o, const float* v) { o.style = v + 40, o.style_frames = 1; },
   };
   for (const auto& change : kWrong) {
     fte_stream_options options;
@@ -242,6 +265,12 @@ void wrong_arguments_are_refused() {
     refuses(fte_stream_start(voice, kIds, kCount, &options, &stream));
     CHECK(!stream);
   }
+  const std::vector<float> most(8, -100.0F);
+  fte_stream_options options = test_options();
+  options.style = most.data();
+  options.style_frames = 1;
+  CHECK(fte_stream_start(voice, kIds, kCount, &options, &stream) == FTE_OK);
+  CHECK(fte_stream_close(&stream) == FTE_OK);
   CHECK(fte_stream_start(voice, kIds, kCount, nullptr, &stream) == FTE_OK);
   refuses(fte_stream_next(stream, nullptr, &count));
   refuses(fte_stream_next(stream, &samples, nullptr));
@@ -265,6 +294,19 @@ fte_status open_copy(const std::string& folder, const char* precision, bool chec
   CHECK((status == FTE_OK) == (voice != nullptr));
   if (voice) fte_voice_close(&voice);
   return status;
+}
+
+// What an error repeats of what came from outside is one line of UTF-8 that no terminal acts on, and is not long.
+void errors_are_sentences() {
+  const std::string long_name(5000, 'x');
+  for (const std::string& name : {std::string("x\ny"), std::string("\x1b[31m\xff\xfe"), long_name}) {
+    CHECK(open_copy(data + "/voice", name.c_str(), true) == FTE_BAD_BUNDLE);
+    CHECK(fte_test::is_sentence(fte_last_error()) && std::strlen(fte_last_error()) < 500);
+    CHECK(open_copy("/tmp/" + name, nullptr, true) == FTE_BAD_BUNDLE);
+    CHECK(fte_test::is_sentence(fte_last_error()));
+    CHECK(!std::strchr(fte_last_error(), '\xff'));
+  }
+  CHECK(open_copy(data + "/voice", "x\ny", true) == FTE_BAD_BUNDLE && std::strstr(fte_last_error(), "x\\ny"));
 }
 
 void damaged_bundles_are_refused() {
@@ -339,7 +381,9 @@ int main(int argc, char** argv) {
   the_way_does_not_matter();
   streams_do_not_disturb_each_other();
   a_cancelled_stream_stops();
+  a_style_of_several_frames_is_repeated();
   wrong_arguments_are_refused();
+  errors_are_sentences();
   damaged_bundles_are_refused();
   CHECK(std::strlen(fte_version()) >= 5);
   return 0;

@@ -2,7 +2,8 @@
 
     python engine/tests/make_voice.py engine/tests/data
 
-voice/ is a bundle without its graphs, which the engine does not read; expected.f32 has the samples of `IDS`.
+voice/ is a bundle without its graphs, which the engine does not read; expected.f32 has the samples of `IDS`, and
+expected_style.f32 those that the native backend makes of them in a style of several frames.
 """
 
 import dataclasses
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from fte import noise
-from fte.backends import OnnxRuntimeBackend
+from fte.backends import Backend, OnnxRuntimeBackend
+from fte.backends.native import NativeBackend
 from fte.bundle import Bundle, FlowtronSizes, WaveglowSizes
 from fte.decoder import Decoder, Utterance
+from fte.style.style import repeated
 from fte.vocoder import Vocoder
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import random_flowtron, random_waveglow
@@ -52,6 +55,23 @@ IDS = [1, 5, 2, 11, 0, 7, 3]
 FRAMES, SEED, SPEAKER, SIGMA, VOCODER_SIGMA = 40, 5, 1, 0.5, 0.8
 
 
+def style_rows() -> np.ndarray:
+    """The mean of z in a style of three frames, (3, M); capi_test.cpp has the same."""
+    rows, columns = np.mgrid[0:3, 0 : FLOWTRON.n_mels]
+    return ((rows * FLOWTRON.n_mels + columns) % 7 / 4 - 0.75).astype(np.float32)
+
+
+def speak(bundle: Bundle, backend: Backend, style: np.ndarray) -> np.ndarray:
+    """The samples of IDS in fp32, with a style that is repeated in time."""
+    rows = noise.normal((FRAMES, FLOWTRON.n_mels), seed=SEED, request=0, stream="prior")[::-1]
+    z = np.float32(SIGMA) * rows + repeated(style, FRAMES)
+    utterance = Utterance(np.array(IDS, np.int64), z, speaker=SPEAKER, gate_threshold=2.0)
+    (decoded,) = Decoder(bundle, backend, "fp32").decode([utterance])
+    vocoder = Vocoder(bundle, backend, "fp32")
+    noise_rows = vocoder.noise_rows(SEED, 0)
+    return vocoder.vocode(decoded.mel, noise_rows, sigma=VOCODER_SIGMA, chunk=20, overlap=20)
+
+
 def main(folder: Path) -> None:
     flowtron, waveglow = random_flowtron(FLOWTRON, 3), random_waveglow(WAVEGLOW, 3)
     with tempfile.TemporaryDirectory() as work:
@@ -66,13 +86,10 @@ def main(folder: Path) -> None:
         (voice / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         for name in manifest["files"]:
             (voice / name).write_bytes((path / name).read_bytes())
-        backend = OnnxRuntimeBackend("cpu", 1)
-        rows = noise.normal((FRAMES, FLOWTRON.n_mels), seed=SEED, request=0, stream="prior")[::-1]
-        utterance = Utterance(np.array(IDS, np.int64), np.float32(SIGMA) * rows, speaker=SPEAKER, gate_threshold=2.0)
-        (decoded,) = Decoder(bundle, backend, "fp32").decode([utterance])
-        vocoder = Vocoder(bundle, backend, "fp32")
-        samples = vocoder.vocode(decoded.mel, vocoder.noise_rows(SEED, 0), sigma=VOCODER_SIGMA, chunk=20, overlap=20)
+        samples = speak(bundle, OnnxRuntimeBackend("cpu", 1), np.zeros((1, FLOWTRON.n_mels), np.float32))
         (folder / "expected.f32").write_bytes(samples.astype("<f4").tobytes())
+        styled = speak(bundle, NativeBackend(1), style_rows())
+        (folder / "expected_style.f32").write_bytes(styled.astype("<f4").tobytes())
         print(f"{len(samples)} samples, peak {np.abs(samples).max():.3f}; {dataclasses.asdict(WAVEGLOW)}")
 
 

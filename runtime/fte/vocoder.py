@@ -15,7 +15,7 @@ from fte.backends.base import Backend, Float32
 from fte.bundle import Bundle, WaveglowSizes
 from fte.constants import LIMITS
 from fte.decoder import check_finite
-from fte.errors import RequestError
+from fte.errors import BundleError, RequestError
 
 CHUNK_FRAMES = 237
 """Default frames of a chunk without its context: 256 with it."""
@@ -99,8 +99,12 @@ class Vocoder:
         left, right = max(first, start - overlap - self._history), min(known, stop + overlap)
         groups = (np.float32(sigma) * noise_rows(left, right - left)).reshape(1, -1, self.sizes.n_group)
         mel = buffer[None, left - first : right - first]
-        check_finite(mel, "the mel frames")
         (samples,) = self._graph.run(["audio"], {"mel": mel, "noise": groups})
+        if samples.shape != (1, (right - left) * self.hop):
+            raise BundleError(
+                f"the vocoder makes {samples.size} samples of {right - left} frames, and the manifest says {self.hop} "
+                "of each: export the voice again"
+            )
         chunk = np.asarray(samples[0, (start - left) * self.hop : (stop - left) * self.hop], np.float32)
         check_finite(chunk, "the samples")
         return chunk
