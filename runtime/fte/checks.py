@@ -46,7 +46,7 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 1 << 64:
         return "a value too long to show"
     if value is None or isinstance(value, str | bytes | numbers.Number):
-        short = value[: _SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value
+        short: Any = value[: _SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value
         written = ascii(short.item() if hasattr(short, "item") else short)
         return written if len(written) <= _SHOWN_CHARACTERS else f"{written[: _SHOWN_CHARACTERS - 3]}..."
     return f"of type {type(value).__name__}"
@@ -66,7 +66,7 @@ def text(value: object, name: str) -> str:
 
 def number(value: object, name: str, least: float, most: float) -> float:
     """A real number within bounds, which NaN never is, nor a truth value."""
-    if not isinstance(value, bool) and isinstance(value, numbers.Real) and least <= value <= most:
+    if not isinstance(value, bool) and isinstance(value, numbers.Real) and least <= cast(float, value) <= most:
         with contextlib.suppress(OverflowError):  # a whole number beyond all floats
             return float(value)
     raise refuse(value, name, f"a number from {least:g} to {most:g}")
@@ -74,7 +74,8 @@ def number(value: object, name: str, least: float, most: float) -> float:
 
 def is_whole(value: object, least: int, most: int) -> bool:
     """Whether a value is a whole number within bounds, and no truth value."""
-    return not isinstance(value, bool) and isinstance(value, numbers.Integral) and bool(least <= value <= most)
+    is_kind = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_kind and bool(least <= cast(int, value) <= most)
 
 
 def whole(value: object, name: str, least: int, most: int) -> int:
