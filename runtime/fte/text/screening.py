@@ -11,7 +11,8 @@ from collections.abc import Callable
 from fte.errors import NothingToSayError
 from fte.text.frontend import check_braces
 
-_LONG_WORD = re.compile(r"(?:\{[^{}]*\}|[^\s{}]){21,}|\{[^{}]{41,}\}")
+_LONG_PLAIN_WORD = re.compile(r"(?<!\S)\S{21,}")
+_LONG_WORD = re.compile(r"(?<!\S)(?:\{[^{}]*\}|[^\s{}]){21,}|\{[^{}]{41,}\}")
 """A word whose symbols might pass the limit. Below that a character becomes some twenty symbols at most (a digit), and
 a pair of braces twenty."""
 _SPEAKABLE = re.compile(r"[A-Za-z0-9]")
@@ -28,7 +29,8 @@ def check_words(text: str, read: Callable[[str], object]) -> None:
     Raises RequestError.
     """
     check_braces(text)
-    for word in _LONG_WORD.finditer(text):
+    long_word = _LONG_WORD if "{" in text else _LONG_PLAIN_WORD  # which takes half the time
+    for word in long_word.finditer(text):
         try:
             read(word[0])
         except NothingToSayError:
