@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from fte.cli import app
-from fte.cli.status import MACHINE, OUTPUT, USAGE
+from fte.cli.status import OUTPUT
 from test_cli import refused, run  # noqa: F401  (fixtures)
 
 SYNTH = ["synth", "--voice", "nowhere"]
@@ -123,19 +123,19 @@ def test_every_output_of_every_command_is_in_the_table():
 
 @pytest.mark.parametrize(("command", "says"), NAMES, ids=lambda value: " ".join(value) if type(value) is list else "")
 def test_names_and_numbers_are_judged_before_work(refused, command, says):  # noqa: F811
-    assert says in refused(*command, status=USAGE)
+    assert says in refused(*command)
 
 
 @pytest.mark.parametrize(("command", "module", "says"), PACKAGES)
 def test_a_package_that_is_missing_is_told_before_work(refused, monkeypatch, command, module, says):  # noqa: F811
     monkeypatch.setitem(sys.modules, module, None)
-    assert says in refused(*command, status=USAGE)
+    assert says in refused(*command)
 
 
 def test_an_export_of_engines_asks_for_their_library_before_work(refused, monkeypatch):  # noqa: F811
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert "TensorRT engines need a package" in refused(*EXPORT, "-o", "v", "--tensorrt", status=MACHINE)
+    assert "TensorRT engines need a package" in refused(*EXPORT, "-o", "v", "--tensorrt")
 
 
 def test_recordings_without_the_label_are_refused_before_a_voice_is_loaded(refused):  # noqa: F811

@@ -110,5 +110,5 @@ def test_it_plays_while_the_rest_is_being_made_and_stops_with_the_user(synth, in
 def test_without_a_player_nothing_is_loaded(synth):
     process = synth()
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 6
+    assert process.returncode == 2
     assert err.startswith(b"error: --play needs a player and none of ") and err.count(b"\n") == 1

@@ -26,11 +26,11 @@ def kinds(parent: type[FteError] = FteError) -> list[type[FteError]]:
 def test_the_page_shows_the_table():
     rows = re.findall(r"^\| (\d+) \| (.+?) \|$", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     shown = [int(number) for number, _ in rows]
-    named = [status.OK, status.USAGE, status.INPUT, status.OUTPUT, status.VERIFICATION, status.MACHINE]
+    named = [status.OK, status.USAGE, status.INPUT, status.OUTPUT, status.VERIFICATION]
     signals = [
         status.status_of_signal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
     ]
-    assert shown == [*named, *signals] == [0, 2, 3, 4, 5, 6, 129, 130, 141, 143]
+    assert shown == [*named, *signals] == [0, 2, 3, 4, 5, 129, 130, 141, 143]
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
@@ -41,9 +41,6 @@ def test_every_kind_of_error_has_its_status(run, monkeypatch, kind):  # noqa: F8
         "InputError": 3,
         "OutputError": 4,
         "VerificationError": 5,
-        "BackendError": 6,
-        "EngineError": 6,
-        "OutOfMemoryError": 6,
     }.get(kind.__name__, 2 if kind.__module__ == "fte.errors" else None)
 
     def fail(*_: object) -> None:
@@ -92,7 +89,7 @@ def test_a_machine_without_memory_gets_one_sentence(refused, monkeypatch, fault)
         raise fault
 
     monkeypatch.setattr("fte.cli.info.voice_path", fail)
-    assert "there is not enough memory" in refused("info", "x", status=6)
+    assert "there is not enough memory" in refused("info", "x")
 
 
 def test_other_faults_of_python_are_not_hidden(run, monkeypatch):  # noqa: F811
@@ -113,7 +110,7 @@ def test_a_limited_address_space_never_ends_in_a_traceback(tiny_path, tmp_path, 
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=limit, env=environment)
     assert "Traceback" not in done.stderr
-    assert done.returncode in (0, 6)
+    assert done.returncode in (0, 2)
     assert done.returncode == 0 or done.stderr.splitlines()[-1].startswith("error: ")
 
 

@@ -24,6 +24,7 @@ from fte.cli.common import (
     check_machine,
     check_package,
     check_place,
+    check_precision,
     make_folder,
     progress_bar,
     read_stdin,
@@ -198,6 +199,7 @@ def synth(
     own_words = _lexicon(lexicon)
     path = voice_path(voice)
     bundle = Bundle.open(path)
+    check_precision(bundle, precision)
     check_vocoder(given, has_vocoder=bundle.manifest.waveglow is not None)
     outputs.check_rate(mode, bundle.manifest.audio.sample_rate)
     if style:
