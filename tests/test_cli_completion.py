@@ -33,8 +33,7 @@ def offered(shell: str, line: str) -> list[str]:
         environment |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = subprocess.run(MAIN, env=environment, capture_output=True, text=True)
     assert done.stderr == ""
-    found = done.stdout.splitlines()
-    return [value.partition("\t")[0] for value in found] if shell == "fish" else found
+    return done.stdout.split()  # the answer to no completion is an empty line
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_bash_is_offered_what_fits(desk, line, expected):
 
 def test_zsh_and_fish_are_offered_the_same(desk):
     assert offered("fish", "fte synth --voice ljs --style h") == ["happy"]
-    (answer,) = offered("zsh", "fte synth --voice ljs --style h")
+    answer = " ".join(offered("zsh", "fte synth --voice ljs --style h"))
     assert '"happy"' in answer and "sad" not in answer
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import resource
 import signal
@@ -167,14 +168,15 @@ def test_more_threads_than_cores_are_refused(refused, monkeypatch):  # noqa: F81
         assert says.endswith("choose a number from 1 to 2")
 
 
-def test_a_terminal_is_told_that_a_text_is_awaited(run, monkeypatch, tiny_path):  # noqa: F811
-    monkeypatch.setattr("io.TextIOWrapper.isatty", lambda _self: True, raising=False)
-    import fte.cli.common as common
-
-    said: list[str] = []
-    monkeypatch.setattr(common, "say", lambda message, style=None: said.append(message))
-    result = run("text", stdin=b"Hello.")
-    assert result.status == 0 and said == ["type the text, and end it with Ctrl-D on a line of its own"]
+def test_a_terminal_is_told_that_a_text_is_awaited(tmp_path):
+    """On standard error, so that what comes out can still be piped."""
+    ours, theirs = pty.openpty()
+    os.write(ours, b"Hello.\n\x04")
+    done = subprocess.run([*MAIN, "text", "--json"], stdin=theirs, capture_output=True, cwd=tmp_path, timeout=120)
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, json.loads(done.stdout)["cleaned"]) == (0, "Hello.")
+    assert done.stderr == b"type the text, and end it with Ctrl-D on a line of its own\n"
 
 
 def test_a_report_is_the_one_line_on_standard_output(run, tiny_path):  # noqa: F811

@@ -8,7 +8,7 @@ import pytest
 from fte.constants import LIMITS
 from fte.errors import NothingToSayError, RequestError
 from fte.text import TextFrontend
-from fte.text.screening import check_words, is_plainly_speakable
+from fte.text.screening import check_words, is_plain, is_plainly_speakable
 from fte.text.spans import spans
 
 FRONTEND = TextFrontend()
@@ -46,6 +46,7 @@ def test_what_cannot_be_spoken_is_found_without_reading_all(text):
         FRONTEND.transcript(text)
     with pytest.raises(RequestError):
         check_words(text, FRONTEND.transcript)
+    assert not is_plain(text)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,13 @@ def test_the_longest_word_that_is_not_read_is_far_below_the_limit():
             pytest.fail(f"{word}: {error}")
         assert symbols < LIMITS.symbols / 2
     assert len(FRONTEND.transcript("{" + " ".join(["AH0"] * 10) + "}").symbols) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [("Hi there.", True), ("...", False), ("{HH AW1 S}", False), ("a" * 21, False), ("", False)]
+)
+def test_plain_texts_are_not_read_in_advance(text, plain):
+    assert is_plain(text) == plain
 
 
 def test_a_book_is_looked_at_within_seconds():

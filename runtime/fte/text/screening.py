@@ -8,6 +8,7 @@ read in advance.
 import re
 from collections.abc import Callable
 
+from fte.constants import LIMITS
 from fte.errors import NothingToSayError
 from fte.text.frontend import check_braces
 
@@ -15,12 +16,19 @@ _LONG_PLAIN_WORD = re.compile(r"(?<!\S)\S{21,}")
 _LONG_WORD = re.compile(r"(?<!\S)(?:\{[^{}]*\}|[^\s{}]){21,}|\{[^{}]{41,}\}")
 """A word whose symbols might pass the limit. Below that a character becomes some twenty symbols at most (a digit), and
 a pair of braces twenty."""
+_SUSPECT = re.compile(r"[{}]|(?<!\S)\S{21}")
 _SPEAKABLE = re.compile(r"[A-Za-z0-9]")
 
 
 def is_plainly_speakable(text: str) -> bool:
     """Whether a text has a letter or digit that every front end can speak; else it must be read to know."""
     return _SPEAKABLE.search(text) is not None
+
+
+def is_plain(text: str) -> bool:
+    """Whether nothing in a text needs to be read in advance."""
+    is_short = len(text) <= LIMITS.request_characters
+    return is_short and is_plainly_speakable(text) and not _SUSPECT.search(text)
 
 
 def check_words(text: str, read: Callable[[str], object]) -> None:
