@@ -404,6 +404,26 @@ def test_a_wav_file_in_a_missing_folder_is_a_request_error(tmp_path):
         write_wav(tmp_path / "no" / "a.wav", noise(10))
 
 
+@pytest.mark.parametrize("gain", [0.97, 0.9])
+def test_channels_that_cancel_each_other_out_are_not_mixed(tmp_path, gain):
+    """As from a microphone of which one wire is turned: the mean is silence, and either channel is the sound."""
+    tone = (0.5 * np.sin(np.arange(SAMPLE_RATE) / 20)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", np.stack([gain * tone, -tone], axis=1), SAMPLE_RATE, subtype="FLOAT")
+    samples, rate = read_audio(tmp_path / "a.wav")
+    assert rate == SAMPLE_RATE
+    np.testing.assert_array_equal(samples, -tone)
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_channels_that_have_nothing_in_common_are_still_averaged(tmp_path, channels):
+    noise = np.random.default_rng(0).normal(0, 0.1, (SAMPLE_RATE, channels)).astype(np.float32)
+    alone = np.zeros_like(noise)
+    alone[:, -1] = noise[:, -1]
+    for given in (noise, alone, np.zeros_like(noise)):
+        soundfile.write(tmp_path / "a.wav", given, SAMPLE_RATE, subtype="FLOAT")
+        np.testing.assert_allclose(read_audio(tmp_path / "a.wav")[0], given.mean(axis=1), atol=1e-7)
+
+
 def test_channels_are_averaged(tmp_path):
     left, right = noise(500, 1), noise(500, 2)
     soundfile.write(tmp_path / "a.flac", np.stack([left, right], axis=1), 44_100)

@@ -25,7 +25,7 @@ from conftest import GOLDEN
 from fte import interruption
 from fte.bundle import Bundle
 from fte.cli import main
-from fte.cli.status import INPUT, MACHINE, OUTPUT, USAGE
+from fte.cli.status import INPUT, OUTPUT, USAGE
 from fte.constants import LIMITS
 from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW
 from public_format import save_flowtron, save_waveglow
@@ -479,7 +479,7 @@ def test_a_file_that_cannot_be_read_or_written_is_refused(refused, tiny_path, ar
 
 def test_cuda_without_a_usable_gpu_says_what_is_missing(refused, tiny_path, monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    sentence = refused("synth", "Hi.", "--voice", tiny_path, "--device", "cuda", status=MACHINE)
+    sentence = refused("synth", "Hi.", "--voice", tiny_path, "--device", "cuda")
     assert "needs ONNX Runtime's CUDA provider" in sentence and "has only CPUExecutionProvider" in sentence
     assert "install flowtron-fte[gpu] in place of flowtron-fte[cpu]" in sentence
 

@@ -94,6 +94,22 @@ def test_tags_in_a_text_give_its_words_their_style(voice):
         raise run_synth.exception
 
 
+def test_the_list_of_styles_is_one_json_document(voice):
+    assert json.loads(run("list", voice, "--json").stdout) == []
+    extract(voice, "--name", "all", "--threads", 1)
+    (record,) = json.loads(run("list", voice, "--json").stdout)
+    assert record["style"] == record["name"] == "all" and record["aggregation"] == "time_and_batch"
+
+
+def test_representatives_are_named_as_asked(voice):
+    options = ["--voice", voice, "--ravdess", DATA, "--actor", "1,2", "--keep-unaligned"]
+    run("representatives", *options, "--name", "ravdess-{label}")
+    styles = [load_style(path) for path in sorted((voice / "styles").glob("*.safetensors"))]
+    assert [style.name for style in styles] == ["ravdess-happy", "ravdess-neutral", "ravdess-sad"]
+    refused = CliRunner().invoke(app, ["style", "representatives", *map(str, options), "--name", "x/{label}"])
+    assert "'x/happy' cannot be the name of a style" in str(refused.exception)
+
+
 def test_each_label_gets_its_representative(voice):
     run("representatives", "--voice", voice, "--ravdess", DATA, "--actor", "1,2", "--keep-unaligned")
     styles = {p.stem: load_style(p) for p in (voice / "styles").glob("*.safetensors")}

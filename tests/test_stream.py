@@ -392,5 +392,19 @@ def test_hostile_texts_of_100_kb_are_cut_within_a_second(hostile):
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.parametrize("line", ["Kids talk by the door.\n", "a list of words without an end\n", "A heading\n\n"])
+def test_the_first_span_of_a_long_text_needs_no_look_at_the_rest(line):
+    read = []
+    first = next(spans(line * 100_000, 100, lambda text: read.append(text) or len(text)))
+    assert first.text.startswith(line.split("\n")[0][:20])
+    assert len(read) < 2000 and max(map(len, read)) <= 2000
+
+
+def test_a_list_without_a_full_stop_is_cut_and_loses_no_word():
+    text = " ".join(f"word{i}" for i in range(20_000))
+    found = texts(text, 50)
+    assert " ".join(found) == text
+
+
 def test_halves_of_a_single_word_are_none():
     assert halves(Span("word.", "sentence")) is None

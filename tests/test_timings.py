@@ -18,6 +18,7 @@ from fte.timings import (
     render_json,
     render_srt,
     render_textgrid,
+    render_vtt,
     symbol_timings,
     word_timings,
     write_timings,
@@ -219,6 +220,26 @@ def test_a_word_cannot_break_the_subtitles():
 @pytest.mark.parametrize("words", [(), (Timing("skipped", 0.5, 0.5),)])
 def test_nothing_spoken_makes_no_subtitles(words):
     assert render_srt(Timings(words, (), 1.0)) == ""
+    assert render_vtt(Timings(words, (), 1.0)) == "WEBVTT\n"
+
+
+# WebVTT (W3C): a header, an empty line, then blocks of a timing line and the text, with empty lines between them.
+
+
+def test_webvtt_has_the_cues_of_subrip_with_a_header_and_dots():
+    timings = spoken("who is it? it is me", pauses={"is": 0.25})
+    header, *blocks = render_vtt(timings).split("\n\n")
+    assert header == "WEBVTT"
+    times, texts = zip(*(block.rstrip("\n").split("\n") for block in blocks), strict=True)
+    assert texts == ("who is it?", "it is me")
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} --> \d\d:\d\d:\d\d\.\d{3}", time) for time in times)
+    cues = [f"{number}\n{block.replace('.', ',')}" for number, block in enumerate(times, 1)]
+    assert all(cue in render_srt(timings) for cue in cues)
+
+
+def test_webvtt_writes_its_marks_as_entities():
+    late = Timings((Timing("R&B", 3725.0, 3726.0), Timing("<b>-->", 3726.0, 3726.5)), (), 4000.0)
+    assert render_vtt(late) == "WEBVTT\n\n01:02:05.000 --> 01:02:06.500\nR&amp;B &lt;b&gt;--&gt;\n"
 
 
 # --- TextGrid ---
@@ -285,7 +306,13 @@ def test_intervals_touch_in_spite_of_rounding():
 
 @pytest.mark.parametrize(
     ("name", "render"),
-    [("t.json", render_json), ("t.SRT", render_srt), ("t.TextGrid", render_textgrid), ("t.textgrid", render_textgrid)],
+    [
+        ("t.json", render_json),
+        ("t.SRT", render_srt),
+        ("t.vtt", render_vtt),
+        ("t.TextGrid", render_textgrid),
+        ("t.textgrid", render_textgrid),
+    ],
 )
 def test_the_suffix_chooses_the_format(name, render, tmp_path):
     timings = spoken("naïve café, yes.")
@@ -295,7 +322,7 @@ def test_the_suffix_chooses_the_format(name, render, tmp_path):
 
 @pytest.mark.parametrize("name", ["t.txt", "t", "json"])
 def test_another_suffix_is_refused_with_those_there_are(name, tmp_path):
-    with pytest.raises(RequestError, match=r"must end in \.json, \.srt or \.TextGrid"):
+    with pytest.raises(RequestError, match=r"must end in \.json, \.srt, \.vtt or \.TextGrid"):
         write_timings(tmp_path / name, spoken("yes"))
     assert list(tmp_path.iterdir()) == []
 

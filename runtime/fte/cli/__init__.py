@@ -12,7 +12,7 @@ from fte import interruption
 from fte.cli import bench, build, common, doctor, export, info, stdout, style, synth, text
 from fte.cli.command import Command, Group
 from fte.cli.common import say
-from fte.cli.status import MACHINE, is_shortage, status_of, status_of_signal
+from fte.cli.status import USAGE, is_shortage, status_of, status_of_signal
 from fte.errors import FteError
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def main() -> None:
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
         if not is_shortage(error):
             raise
-        _fail("there is not enough memory: give less at once, or raise the limit (ulimit -v, cgroup)", MACHINE)
+        _fail("there is not enough memory: give less at once, or raise the limit (ulimit -v, cgroup)", USAGE)
     finally:
         interruption.ignore()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fte.bundle import Bundle
 from fte.cli import completion
 from fte.cli.common import (
     DeviceOption,
@@ -15,6 +16,7 @@ from fte.cli.common import (
     VoiceOption,
     check_machine,
     check_place,
+    check_precision,
     err_console,
     out_console,
     voice_path,
@@ -77,6 +79,7 @@ def bench(
         check_picture(plot)
         check_place(plot)
     path = voice_path(voice)
+    check_precision(Bundle.open(path), precision)
     synthesizers, skipped = _contestants(path, backend, device, precision, threads, trust_engines)
     rivals = _rivals(synthesizers[0], skipped) if backend == "all" else []
     first, *others = synthesizers

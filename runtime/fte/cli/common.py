@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from fte import installed
 from fte.backends import BACKENDS
 from fte.backends.onnxruntime import DEVICES
+from fte.bundle import Bundle
 from fte.cli import completion
 from fte.errors import BundleError, InputError, OutputError, RequestError
 
@@ -103,7 +104,9 @@ def check_place(path: Path, *, is_folder: bool = False) -> None:
     target = Path(os.path.realpath(path))  # a link is followed, as when the file is written
     places = [target, *target.parents] if is_folder else [target.parent]
     nearest = next((p for p in places if os.path.lexists(p)), target.parent)
-    if not os.path.isdir(nearest):  # noqa: PTH112  (Path.is_dir raises OSError for a name that is too long)
+    if is_folder and os.path.isfile(target):  # noqa: PTH113  (Path.is_file raises OSError for a name that is too long)
+        raise OutputError(f"cannot write {path}: it is a file")
+    if not os.path.isdir(nearest):  # noqa: PTH112  (as above)
         shown = nearest if is_folder else path.parent
         raise OutputError(f"cannot write {path}: {shown} is not a folder, choose one that exists")
     if not is_folder:
@@ -150,6 +153,13 @@ def check_machine(device: str, backend: str, threads: int | None) -> None:
             f"threads is {threads} and this process may use {cores} of the machine's cores, beyond which threads wait "
             f"for each other: choose a number from 1 to {cores}"
         )
+
+
+def check_precision(bundle: Bundle, precision: str) -> None:
+    """Refuse a precision that a voice does not have. Raises RequestError."""
+    if precision != "auto" and precision not in bundle.manifest.graphs:
+        known = ", ".join(bundle.manifest.graphs)
+        raise RequestError(f"{bundle.path} has no precision {precision!r}: it was exported with {known}")
 
 
 def check_package(module: str, need: str, remedy: str) -> None:

@@ -37,7 +37,7 @@ def export(
     if sm and not tensorrt:
         raise RequestError("--sm says for which GPUs engines are built: give --tensorrt with it")
     targets = numbers(sm, "sm") if sm else ()
-    check_place(out, is_folder=True)
+    check_place(out, is_folder=os.path.lexists(out))  # a new one needs the folder that it lies in
     names = _speaker_names(speaker_names)
     _check_names(name, names)
     if tensorrt:

@@ -4,7 +4,6 @@ import errno
 import signal
 
 from fte.errors import (
-    BackendError,
     BundleError,
     CheckpointError,
     FteError,
@@ -15,15 +14,14 @@ from fte.errors import (
 
 OK = 0
 USAGE = 2
-"""The command line itself, a value out of range, or a text that cannot be spoken; typer's number for its own errors."""
+"""The command line itself, a value out of range, a text that cannot be spoken, or a backend, device, package or memory
+that this machine does not have; typer's number for its own errors."""
 INPUT = 3
 """A file that was given cannot be read, or is not what it was given as."""
 OUTPUT = 4
 """What was asked for cannot be written."""
 VERIFICATION = 5
 """An exported graph differs from its checkpoint by more than it may."""
-MACHINE = 6
-"""A backend, device, package or amount of memory that this machine does not have."""
 
 _STATUSES: tuple[tuple[type[FteError], int], ...] = (
     (CheckpointError, INPUT),
@@ -31,7 +29,6 @@ _STATUSES: tuple[tuple[type[FteError], int], ...] = (
     (InputError, INPUT),
     (OutputError, OUTPUT),
     (VerificationError, VERIFICATION),
-    (BackendError, MACHINE),
     (FteError, USAGE),
 )
 """The first class that an error is of decides."""

@@ -22,6 +22,7 @@ from fte.cli.common import (
     check_machine,
     check_package,
     check_place,
+    check_precision,
     make_folder,
     out_console,
     say,
@@ -528,7 +529,9 @@ def vary(
 def _load(voice: str, device: str, precision: str, threads: int | None) -> "Synthesizer":
     from fte.synthesizer import Synthesizer
 
-    return Synthesizer.load(voice_path(voice), device, precision, threads)
+    path = voice_path(voice)
+    check_precision(Bundle.open(path), precision)
+    return Synthesizer.load(path, device, precision, threads)
 
 
 def _check_renditions(out: Path, device: str, threads: int | None) -> None:

@@ -24,6 +24,7 @@ from fte.cli.common import (
     check_machine,
     check_package,
     check_place,
+    check_precision,
     make_folder,
     progress_bar,
     read_stdin,
@@ -36,7 +37,7 @@ from fte.constants import SAMPLE_RATE
 from fte.errors import InputError, RequestError
 from fte.record import span_record
 from fte.style.library import find_style, own_styles
-from fte.text.screening import check_words, is_plainly_speakable
+from fte.text.screening import check_words, is_plain, is_plainly_speakable
 
 if TYPE_CHECKING:
     from fte.speech import Request
@@ -199,6 +200,7 @@ def synth(
     own_words = _lexicon(lexicon)
     path = voice_path(voice)
     bundle = Bundle.open(path)
+    check_precision(bundle, precision)
     check_vocoder(given, has_vocoder=bundle.manifest.waveglow is not None)
     outputs.check_rate(mode, bundle.manifest.audio.sample_rate)
     if style:
@@ -361,6 +363,8 @@ class _Source:
         Whole texts would take minutes to read; what can fail in them is read alone (`fte.text.screening`).
         """
         for number, line in self._lines():
+            if self._by_line and is_plain(line) and not prepare.must_be_whole(line):
+                continue
             with self._blamed_on(number):
                 request = dataclasses.replace(common, text=line, request=number)
                 request.check()
