@@ -26,6 +26,7 @@ from fte import interruption
 from fte.bundle import Bundle
 from fte.cli import main
 from fte.constants import LIMITS
+from fte.files import claimed
 from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW
 from public_format import save_flowtron, save_waveglow
 
@@ -655,14 +656,14 @@ def test_a_strangers_file_put_into_a_voice_that_is_being_replaced_is_kept(tiny_p
     assert [path.name for path in tmp_path.iterdir()] == ["voice"]
 
 
-def test_the_second_of_two_exports_to_one_name_is_refused_at_once(tmp_path):
-    first = started_export(tmp_path)
-    second = started(tmp_path, "export", "--checkpoint", FLOWTRON, "-o", "voice", "--overwrite")
-    _, err = second.communicate(timeout=60)
-    assert second.returncode != 0
-    assert err == "error: voice is being written by another process: let it end, or choose another name\n"
-    assert (first.communicate(timeout=60)[1], first.returncode) == ("", 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["voice"]
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]])
+def test_an_export_to_a_name_that_is_being_written_is_refused_at_once(run, extra, monkeypatch):
+    monkeypatch.setattr("fte_export.pipeline.read_voice", lambda *_: pytest.fail("nothing must be read"))
+    with claimed(Path("voice")):
+        result = run("export", "--checkpoint", FLOWTRON, "-o", "voice", *extra)
+    assert (result.status != 0, result.out) == (True, "")
+    assert result.err == "error: voice is being written by another process: let it end, or choose another name\n"
+    assert list(Path().iterdir()) == []
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(run):
