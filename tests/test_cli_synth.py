@@ -89,8 +89,7 @@ def test_a_reader_that_goes_away_ends_it_in_silence(tiny_path, tmp_path):
         process.stdout.read(100)
         process.stdout.close()
         said = process.stderr.read()
-    assert process.returncode == 141  # as of a program that SIGPIPE ends
-    assert said == b""
+    assert (process.returncode, said) == (141, b"")
 
 
 def test_the_sidecar_says_how_the_sound_was_made(synth, tiny_path):
