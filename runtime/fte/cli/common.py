@@ -12,9 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import fte
 from fte.bundle import Bundle
-from fte.errors import BackendError, BundleError, RequestError
+from fte.errors import BackendError, BundleError, RequestError, import_fault
 from fte.files import cache_folder
 
+EXPORT_PACKAGES = ("torch", "onnx", "ml_dtypes", "onnxruntime", "fte_export")
+"""What exporting and the tiny voice import beside what speaking does."""
 _TEXT_FILE_BYTES = 16 << 20
 
 on_interruption = "nothing was left half-written"
@@ -116,10 +118,11 @@ def voice_path(name: str) -> Path:
         from fte_export.pipeline import write_voice
         from fte_export.random_voice import tiny_voice
     except ImportError as error:
-        raise BackendError(
+        missing = (
             f"the tiny voice is made on the spot, which needs the package {error.name!r}: "
             "install flowtron-fte[cpu,export] or name a voice with --voice"
-        ) from error
+        )
+        raise BackendError(import_fault(error, EXPORT_PACKAGES, missing)) from error
     make_folder(cache)
     write_voice(tiny_voice(), path)
     return path

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from fte.cli.build import build_and_show, numbers
-from fte.cli.common import out_console, progress_bar, read_text
-from fte.errors import BackendError, RequestError
+from fte.cli.common import EXPORT_PACKAGES, out_console, progress_bar, read_text
+from fte.errors import BackendError, RequestError, import_fault
 
 
 def export(
@@ -71,9 +71,8 @@ def _exporter() -> Any:
 
         from fte_export import pipeline
     except ImportError as error:
-        raise BackendError(
-            f"exporting needs the package {error.name or error}: install flowtron-fte[cpu,export]"
-        ) from error
+        missing = f"exporting needs the package {error.name}: install flowtron-fte[cpu,export]"
+        raise BackendError(import_fault(error, EXPORT_PACKAGES, missing)) from error
     return pipeline
 
 

@@ -20,7 +20,7 @@ from fte.cli.common import (
     say,
     voice_path,
 )
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -325,7 +325,8 @@ def draw(
     try:
         import sklearn  # noqa: F401  (now, so that its absence is no surprise after the work is done)
     except ImportError as error:
-        raise RequestError("maps need scikit-learn: install flowtron-fte[style]") from error
+        missing = "maps need scikit-learn: install flowtron-fte[style]"
+        raise RequestError(import_fault(error, ["sklearn"], missing)) from error
     from fte.style.map import FORMATS, draw_map, latent_map
     from fte.style.means import utterance_means
     from fte.style.separation import METHODS
@@ -441,8 +442,9 @@ def _speak_all(
 ) -> None:
     """Speak, write NAME.wav for each, and one figure of all."""
     from fte.sound import write_sound
-    from fte.style.figure import Rendition, draw_renditions
+    from fte.style.figure import Rendition, check_figure, draw_renditions
 
+    check_figure()
     check_place(out, is_folder=True)
     renditions = []
     for name, text, options in spoken:

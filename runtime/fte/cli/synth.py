@@ -28,7 +28,7 @@ from fte.cli.common import (
     voice_path,
 )
 from fte.cli.style import find_style, own_styles
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 
 if TYPE_CHECKING:
     from fte.speech import Request, SpokenSpan
@@ -361,7 +361,8 @@ def _check_plot(plot: Path) -> None:
     try:
         import matplotlib.figure  # noqa: F401  (now, so that its absence is no surprise after the work is done)
     except ImportError as error:
-        raise RequestError("--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out") from error
+        missing = "--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out"
+        raise RequestError(import_fault(error, ["matplotlib"], missing)) from error
     check_place(plot)
 
 
