@@ -49,7 +49,7 @@ def measures(samples: np.ndarray, rate: int) -> dict[str, float]:
     speech = samples[speech_range(samples)] if rate == 22050 else samples
     curve = pitch(speech.astype(np.float32), rate)
     if curve is None:
-        raise SystemExit("this needs pyworld: install flowtron-fte[style]")
+        raise SystemExit("this needs the pitch tracker: install flowtron-fte[style]")
     voiced = 12 * np.log2(curve[np.isfinite(curve)])
     return {
         "pitch": float(voiced.mean()) if len(voiced) else math.nan,

@@ -194,7 +194,7 @@ def test_a_healthy_gpu_machine_has_no_warning(look):
 
 def test_the_native_engine_is_told_of_and_may_be_missing(look):
     assert line_of(look(), "native engine") == Check("native engine", "ok", "built, and takes avx2 here")
-    missing = line_of(look(modules={"fte._native": ImportError("no")}), "native engine")
+    missing = line_of(look(modules={"fte._native": ModuleNotFoundError("no", name="fte._native")}), "native engine")
     assert (missing.status, missing.found) == ("note", "not part of this installation")
     assert missing.remedy == "for the backend native: install flowtron-fte where GCC or Clang is found"
 

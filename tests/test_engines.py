@@ -186,7 +186,7 @@ class TestLibrary:
 
     def test_none_installed(self, monkeypatch):
         def missing(name):
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
 
         monkeypatch.setattr("fte.backends.trt_library.importlib.import_module", missing)
         with pytest.raises(BackendError, match=r"install flowtron-fte\[tensorrt\] or flowtron-fte\[tensorrt-rtx\]"):

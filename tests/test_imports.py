@@ -12,6 +12,7 @@ import pytest
 
 import fte
 import fte_export
+from fte.errors import import_fault
 
 RUNTIME = Path(fte.__file__).parent
 EXPORT = Path(fte_export.__file__).parent
@@ -245,3 +246,59 @@ def test_the_command_line_names_the_package_that_is_missing(missing, command, sa
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and says in done.stderr
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [
+        (ModuleNotFoundError("No module named 'pyworld'", name="pyworld"), True),
+        (ModuleNotFoundError("No module named 'pyworld.pyworld'", name="pyworld.pyworld"), True),
+        (ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources"), False),
+        (ImportError("libfoo.so.1: cannot open shared object file", name="pyworld.pyworld"), False),
+        (ImportError("numpy.core.multiarray failed to import\nlong advice"), False),
+    ],
+)
+def test_a_package_that_is_there_and_broken_is_not_called_missing(error, missing):
+    told = import_fault(error, ["pyworld"], "install it")
+    reason = str(error).partition("\n")[0]
+    broken = f"the package pyworld is installed and cannot be imported ({reason}): install what it lacks, or it anew"
+    assert told == ("install it" if missing else broken)
+
+
+BREAK = """
+import sys
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[2]:
+            raise ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
+
+sys.meta_path.insert(0, Broken())
+import importlib
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "call"),
+    [
+        ("matplotlib", "fte.style.figure.check_figure()"),
+        ("matplotlib", "fte.plot._figure(1.0)"),
+        ("matplotlib", "fte.bench.plot.check_picture(pathlib.Path('x.png'))"),
+        ("matplotlib", "fte.cli.synth._check_plot(pathlib.Path('x.png'))"),
+        ("pyworld", "fte.style.figure.check_figure()"),
+        ("umap", "fte.style.separation.project(numpy.eye(8), list('ababcdcd'), 'umap')"),
+        ("onnxruntime", "fte.backends.OnnxRuntimeBackend('cpu')"),
+        ("tensorrt", "fte.backends.trt_library.find_library('tensorrt')"),
+        ("fte._native", "fte.backends.native.import_native()"),
+        ("torch", "fte.cli.export._exporter()"),
+    ],
+)
+def test_every_optional_import_tells_its_own_error(package, call):
+    module = call.rpartition("(")[0].partition("(")[0].rpartition(".")[0]
+    code = (
+        BREAK
+        + f"import pathlib, numpy, {module}\ntry:\n    {call}\nexcept fte.errors.FteError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "", package], capture_output=True, text=True, timeout=60)
+    told = f"the package {package} is installed and cannot be imported (No module named 'pkg_resources')"
+    assert told in done.stdout, done.stderr

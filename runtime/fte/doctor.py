@@ -28,7 +28,7 @@ from fte.backends.cuda_drivers import open_driver
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.backends.trt_library import LIBRARIES, Library
 from fte.bundle import Bundle
-from fte.errors import BackendError, FteError
+from fte.errors import BackendError, FteError, import_fault
 from fte.files import cache_folder
 
 Status = Literal["ok", "note", "warning", "error"]
@@ -369,7 +369,10 @@ def _cuda_major(runtime: Any) -> int:
 def _native(machine: Machine) -> Iterator[Check]:
     try:
         engine = machine.load("fte._native")
-    except ImportError:
+    except ImportError as error:
+        if fault := import_fault(error, ["fte._native"], ""):
+            yield Check("native engine", "error", fault, f"install {DISTRIBUTION} anew")
+            return
         remedy = f"for the backend native: install {DISTRIBUTION} where GCC or Clang is found"
         yield Check("native engine", "note", "not part of this installation", remedy)
     else:

@@ -1,5 +1,7 @@
 """The errors a user of fte can meet: one sentence each, with what was given, what was expected and what to do."""
 
+from collections.abc import Sequence
+
 
 class FteError(Exception):
     """Base of every error whose reason lies outside the program; docs/cli.md has the command line's exit statuses."""
@@ -43,3 +45,17 @@ class OutOfMemoryError(BackendError):
 
 class VerificationError(FteError):
     """An exported graph whose numbers differ from the source model by more than its tolerance."""
+
+
+def import_fault(error: ImportError, packages: Sequence[str], missing: str) -> str:
+    """Why packages that are optional cannot be imported, as one sentence.
+
+    That is ``missing`` where one of them (import names, the first stands for all) is not installed; one that is there
+    and broken, or lacks what it imports itself, is named with the import's own error.
+    """
+    root = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and (root in packages or error.name in packages):
+        return missing
+    package = root if root in packages else packages[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"the package {package} is installed and cannot be imported ({reason}): install what it lacks, or it anew"

@@ -6,11 +6,13 @@ from pathlib import Path
 import fte
 from fte import checks
 from fte.bundle import Bundle
-from fte.errors import BackendError, BundleError, OutputError
+from fte.errors import BackendError, BundleError, OutputError, import_fault
 from fte.files import cache_folder, claimed
 
 TINY = "tiny"
 """A voice of random weights, which speaks no words: to try things with."""
+EXPORT_PACKAGES = ("torch", "onnx", "ml_dtypes", "onnxruntime", "fte_export")
+"""What exporting and the tiny voice import beside what speaking does."""
 
 
 def voice_path(name: Path | str) -> Path:
@@ -34,10 +36,11 @@ def tiny_path() -> Path:
         from fte_export.pipeline import write_voice
         from fte_export.random_voice import tiny_voice
     except ImportError as error:
-        raise BackendError(
+        missing = (
             f"the tiny voice is made on the spot, which needs the package {error.name!r}: "
             "install flowtron-fte[cpu,export] or name the folder of a voice"
-        ) from error
+        )
+        raise BackendError(import_fault(error, EXPORT_PACKAGES, missing)) from error
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 from fte.files import atomic_file
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def _figure(height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RequestError("pictures need matplotlib: install it with pip install 'flowtron-fte[plot]'") from error
+        missing = "pictures need matplotlib: install it with pip install 'flowtron-fte[plot]'"
+        raise RequestError(import_fault(error, ["matplotlib"], missing)) from error
     return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fte.backends.base import Array, Graph, Loop, Usage
 from fte.bundle import Bundle, FlowtronSizes
-from fte.errors import BackendError, BundleError
+from fte.errors import BackendError, BundleError, import_fault
 
 if TYPE_CHECKING:
     from fte import _native
@@ -235,12 +235,13 @@ class _FlowLoop:
 def import_native() -> Any:
     """The engine's module. Raises BackendError where it was not built."""
     try:
-        from fte import _native
+        import fte._native as _native
     except ImportError as error:
-        raise BackendError(
+        missing = (
             "the native engine is not part of this installation: install flowtron-fte where a C++17 compiler (GCC or "
             "Clang) is found and FTE_ENGINE is not OFF"
-        ) from error
+        )
+        raise BackendError(import_fault(error, ["fte._native"], missing)) from error
     return _native
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, GraphFiles, Loop, Usage
 from fte.backends.bound_loop import BoundLoops, Place, failure
 from fte.backends.tiny_graph import Value, one_node_model
-from fte.errors import BackendError
+from fte.errors import BackendError, import_fault
 from fte.files import cache_folder
 
 if TYPE_CHECKING:
@@ -169,9 +169,6 @@ def _import_onnxruntime() -> "onnxruntime":
     try:
         import onnxruntime
     except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError):
-            raise BackendError(f"ONNX Runtime is installed and cannot be loaded: {_first_line(error)}") from error
-        raise BackendError(
-            "ONNX Runtime is not installed: install flowtron-fte[cpu], or flowtron-fte[gpu] for an NVIDIA GPU"
-        ) from error
+        missing = "ONNX Runtime is not installed: install flowtron-fte[cpu], or flowtron-fte[gpu] for an NVIDIA GPU"
+        raise BackendError(import_fault(error, ["onnxruntime"], missing)) from error
     return onnxruntime

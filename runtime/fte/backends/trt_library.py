@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fte.errors import BackendError, EngineError
+from fte.errors import BackendError, EngineError, import_fault
 
 LIBRARIES = {"tensorrt": "flowtron-fte[tensorrt]", "tensorrt_rtx": "flowtron-fte[tensorrt-rtx]"}
 """Import packages in the order of preference, and what installs them."""
@@ -26,15 +26,19 @@ Shape = tuple[int, ...]
 def find_library(name: str | None = None) -> "Library":
     """The library of that name, or tensorrt where it can be imported and else tensorrt_rtx.
 
-    Raises BackendError where none is installed, or too old a one.
+    Raises BackendError where none is installed, or too old a one, or one that cannot be imported and no other.
     """
     if name is not None and name not in LIBRARIES:
         raise BackendError(f"the library {name!r} is unknown: choose one of {', '.join(LIBRARIES)}")
+    broken: list[str] = []
     for candidate in LIBRARIES if name is None else (name,):
         try:
             return Library(candidate, importlib.import_module(candidate))
-        except ImportError:
-            continue
+        except ImportError as error:
+            if fault := import_fault(error, [candidate], ""):
+                broken.append(fault)
+    if broken:
+        raise BackendError(broken[0])
     wanted = [LIBRARIES[name]] if name else list(LIBRARIES.values())
     raise BackendError(f"TensorRT engines need a package that is not installed: install {' or '.join(wanted)}")
 

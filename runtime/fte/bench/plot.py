@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fte.bench.report import Report
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 from fte.files import atomic_file
 from fte.plot import FORMATS
 
@@ -27,7 +27,8 @@ def check_picture(path: Path) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise RequestError("--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out") from error
+        missing = "--plot needs matplotlib: install flowtron-fte[plot] or leave the picture out"
+        raise RequestError(import_fault(error, ["matplotlib"], missing)) from error
 
 
 def plot_report(path: Path, report: Report) -> None:

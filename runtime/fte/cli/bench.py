@@ -21,7 +21,8 @@ from fte.cli.common import (
     out_console,
     voice_path,
 )
-from fte.errors import BackendError, RequestError
+from fte.errors import BackendError, RequestError, import_fault
+from fte.installed import EXPORT_PACKAGES
 
 if TYPE_CHECKING:
     from fte.bench import Rival
@@ -122,7 +123,8 @@ def _rivals(voice: "Synthesizer", skipped: dict[str, str]) -> "list[Rival]":
     try:
         from fte_export.torch_rival import TorchRival
     except ImportError as error:
-        skipped["pytorch"] = f"the package {error.name} is not installed: install flowtron-fte[export]"
+        missing = f"the package {error.name} is not installed: install flowtron-fte[export]"
+        skipped["pytorch"] = import_fault(error, EXPORT_PACKAGES, missing)
         return []
     device = voice.backend.device
     precisions = ("fp32", "fp16") if device == "cuda" else ("fp32",)

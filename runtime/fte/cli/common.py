@@ -19,7 +19,7 @@ from fte.backends import BACKENDS
 from fte.backends.onnxruntime import DEVICES
 from fte.bundle import Bundle
 from fte.cli import completion
-from fte.errors import BundleError, InputError, OutputError, RequestError
+from fte.errors import BundleError, InputError, OutputError, RequestError, import_fault
 
 _TEXT_FILE_BYTES = 16 << 20
 _MOST_THREADS = 1024
@@ -164,10 +164,11 @@ def check_precision(bundle: Bundle, precision: str) -> None:
 
 def check_package(module: str, need: str, remedy: str) -> None:
     """Refuse work at whose end a package would be missing. Raises RequestError."""
+    package = module.partition(".")[0]
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise RequestError(f"{need} needs {module.partition('.')[0]}: {remedy}") from error
+        raise RequestError(import_fault(error, [package], f"{need} needs {package}: {remedy}")) from error
 
 
 def make_folder(path: Path) -> None:

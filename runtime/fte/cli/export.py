@@ -11,7 +11,8 @@ from rich.table import Table
 from fte.bundle import name_fault
 from fte.cli.build import build_and_show, numbers
 from fte.cli.common import check_place, out_console, progress_bar, read_text
-from fte.errors import BackendError, RequestError
+from fte.errors import BackendError, RequestError, import_fault
+from fte.installed import EXPORT_PACKAGES
 
 
 def export(
@@ -87,9 +88,8 @@ def _exporter() -> Any:
 
         from fte_export import pipeline
     except ImportError as error:
-        raise BackendError(
-            f"exporting needs the package {error.name or error}: install flowtron-fte[cpu,export]"
-        ) from error
+        missing = f"exporting needs the package {error.name}: install flowtron-fte[cpu,export]"
+        raise BackendError(import_fault(error, EXPORT_PACKAGES, missing)) from error
     return pipeline
 
 

@@ -536,8 +536,10 @@ def _load(voice: str, device: str, precision: str, threads: int | None) -> "Synt
 
 def _check_renditions(out: Path, device: str, threads: int | None) -> None:
     """Refuse what could not be written or drawn, before a voice is loaded."""
+    from fte.style.figure import check_figure
+
     check_place(out, is_folder=True)
-    check_package("matplotlib.figure", "the picture of the renditions", "install flowtron-fte[plot]")
+    check_figure()
     check_machine(device, "auto", threads)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 from fte.files import atomic_file
 
 Float32 = npt.NDArray[np.float32]
@@ -29,18 +29,27 @@ class Rendition:
     """(n) from -1 to 1."""
 
 
+def check_figure() -> None:
+    """Raise RequestError where nothing could be drawn, before anything is spoken."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        missing = "pictures need matplotlib: install flowtron-fte[style]"
+        raise RequestError(import_fault(error, ["matplotlib"], missing)) from error
+    pitch_tracker()
+
+
 def draw_renditions(path: Path, renditions: Sequence[Rendition], sample_rate: int, title: str) -> None:
     """Write a picture of the mels, one below the other, on one scale of time and of level; pitch curves at the bottom.
 
     The pitch is WORLD's (Morise et al. 2016), by the package pyworld; without it there is no such panel.
-    Raises RequestError without matplotlib, for none or too many renditions, and a file that cannot be written.
+    Raises RequestError as ``check_figure`` does, for none or too many renditions, and a file that cannot be written.
     """
     if not 1 <= len(renditions) <= MAX_RENDITIONS:
         raise RequestError(f"{len(renditions)} renditions are to be drawn: give 1 to {MAX_RENDITIONS}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RequestError("pictures need matplotlib: install flowtron-fte[style]") from error
+    check_figure()
+    from matplotlib.figure import Figure
+
     curves = [pitch(r.samples, sample_rate) for r in renditions]
     has_pitch = any(curve is not None for curve in curves)
     heights = [_HEIGHT] * len(renditions) + [_PITCH_HEIGHT] * has_pitch
@@ -75,11 +84,21 @@ def _draw_pitch(axes: Any, renditions: Sequence[Rendition], curves: Sequence[Flo
     axes.legend(loc="upper right", fontsize=7, ncols=min(8, len(renditions)))
 
 
-def pitch(samples: Float32, sample_rate: int) -> Float32 | None:
-    """F0 in Hz every 5 ms, NaN where unvoiced; None without pyworld."""
+def pitch_tracker() -> Any:
+    """The package pyworld, None where it is not installed. Raises RequestError where it is and cannot be imported."""
     try:
         import pyworld
-    except ImportError:
+    except ImportError as error:
+        if fault := import_fault(error, ["pyworld"], ""):
+            raise RequestError(fault) from error
+        return None
+    return pyworld
+
+
+def pitch(samples: Float32, sample_rate: int) -> Float32 | None:
+    """F0 in Hz every 5 ms, NaN where unvoiced; None without pyworld. Raises RequestError where pyworld is broken."""
+    pyworld = pitch_tracker()
+    if pyworld is None:
         return None
     values = samples.astype(np.float64)
     found, times = pyworld.harvest(values, sample_rate, frame_period=1000 * _PITCH_SECONDS)

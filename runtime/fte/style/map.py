@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 from fte.files import atomic_file
 from fte.style.separation import Method, Separation, centred, project, separation
 
@@ -89,7 +89,8 @@ def draw_map(path: Path | str, found: LatentMap) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RequestError("pictures need matplotlib: install flowtron-fte[style]") from error
+        missing = "pictures need matplotlib: install flowtron-fte[style]"
+        raise RequestError(import_fault(error, ["matplotlib"], missing)) from error
     figure = Figure(figsize=(10, 9.6), layout="constrained")
     for axes, panel in zip(figure.subplots(2, 2).ravel(), found.panels, strict=True):
         _draw_panel(axes, panel, found)

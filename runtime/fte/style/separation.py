@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fte.errors import RequestError
+from fte.errors import RequestError, import_fault
 
 Float64 = npt.NDArray[np.float64]
 Method = Literal["pca", "lda", "tsne", "umap"]
@@ -133,7 +133,8 @@ def project(vectors: npt.ArrayLike, labels: Sequence[str], method: Method = "pca
         try:
             import umap
         except ImportError as error:
-            raise RequestError("the method umap needs the package umap-learn: install it, or take pca") from error
+            missing = "the method umap needs the package umap-learn: install it, or take pca"
+            raise RequestError(import_fault(error, ["umap"], missing)) from error
         points = umap.UMAP(random_state=seed).fit_transform(x)
     else:
         raise RequestError(f"the method {method!r} is unknown: choose one of {', '.join(METHODS)}")
