@@ -39,14 +39,24 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class Session:
-    """An ONNX Runtime session that adds one."""
+    """An ONNX Runtime session that adds one, and whose int8 product is exact."""
+
+    int8_sum = 64 * 255 * 127
 
     def __init__(self, model, options, providers, enable_fallback):
         assert not enable_fallback  # it would print to the standard output, and hide the failure
         self.providers, self.options = providers, options
 
     def run(self, _names, inputs):
+        if inputs["x"].dtype == np.uint8:
+            return [np.full((1, 16), self.int8_sum, np.int32)]
         return [inputs["x"] + 1]
+
+
+class CutOff(Session):
+    """One on a CPU with AVX2 and without VNNI."""
+
+    int8_sum = 32 * 32767
 
 
 class NoCuda(Session):
@@ -190,6 +200,28 @@ def test_a_healthy_gpu_machine_has_no_warning(look):
     assert line_of(lines, "CUDA provider") == Check("CUDA provider", "ok", "runs")
     assert line_of(lines, "GPU 0") == Check("GPU 0", "ok", "Test GPU, compute capability 8.9, 24 GiB")
     assert line_of(lines, "CUDA") == Check("CUDA", "ok", "the driver serves CUDA 13.0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "session", "status", "says"),
+    [
+        ("avx2 avx512_vnni", Session, "ok", "ONNX Runtime: AVX-512 VNNI; native engine: avx2"),
+        ("avx2 avx_vnni", Session, "ok", "ONNX Runtime: AVX-VNNI; native engine: avx2"),
+        ("avx2 avx512_vnni amx_int8", Session, "ok", "ONNX Runtime: AMX; native engine: avx2"),
+        ("avx2", CutOff, "note", "ONNX Runtime: AVX2 without VNNI, with weights without sign"),
+        ("avx2 avx512_vnni", CutOff, "note", "ONNX Runtime: AVX2 without VNNI, with"),  # an emulator on such a host
+        ("sse2", Session, "ok", "ONNX Runtime: no int8 extension ("),
+    ],
+)
+def test_the_cpus_int8_form_is_told(look, flags, session, status, says):
+    line = line_of(look(files={"/proc/cpuinfo": f"flags : {flags}\n"}, ort=runtime(session)), "int8")
+    assert (line.status, line.found.startswith(says)) == (status, True), line
+    assert (line.remedy is None) == (status == "ok")
+
+
+def test_the_int8_form_of_arm_is_told(look):
+    line = line_of(look(files={"/proc/cpuinfo": "Features : fp asimd asimddp\n"}), "int8")
+    assert line.found == "ONNX Runtime: ARM dot product; native engine: avx2"
 
 
 def test_the_native_engine_is_told_of_and_may_be_missing(look):

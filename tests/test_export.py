@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,11 +375,18 @@ def small_path(small_voice, tmp_path_factory):
     return path
 
 
+def initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Of a graph and of the bodies of its Scans."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from initializers(attribute.g)
+
+
 def place_of(folder: Path, graph: str, name: str) -> tuple[Path, int, int]:
     """The file, offset and length in bytes of a constant whose name contains ``name``."""
-    import onnx
-
-    for tensor in onnx.load(folder / graph, load_external_data=False).graph.initializer:
+    for tensor in initializers(onnx.load(folder / graph, load_external_data=False).graph):
         if name in tensor.name and tensor.data_location == onnx.TensorProto.EXTERNAL:
             entries = {entry.key: entry.value for entry in tensor.external_data}
             return folder / entries["location"], int(entries["offset"]), int(entries["length"])

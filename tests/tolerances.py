@@ -44,6 +44,9 @@ TOLERANCES: Mapping[tuple[str, str], Tolerance] = MappingProxyType(
     }
 )
 
+LEAST_SNR_DB: Mapping[tuple[str, str], float] = MappingProxyType({("audio", "int8"): 40.0})
+"""By stage and precision, where the whole signal counts: power of the reference over that of the error, in dB."""
+
 
 def assert_close(actual: npt.ArrayLike, expected: npt.ArrayLike, stage: str, precision: str = "fp32") -> None:
     """Fail, with the largest error and its place, unless ``actual`` has the shape of ``expected`` and its values."""

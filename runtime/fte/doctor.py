@@ -25,6 +25,7 @@ import numpy as np
 from rich.table import Table
 
 from fte.backends.cuda_drivers import open_driver
+from fte.backends.int8_sums import form, saturates
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.backends.trt_library import LIBRARIES, Library
 from fte.bundle import Bundle
@@ -154,6 +155,7 @@ def examine(machine: Machine | None = None, voice: Path | None = None) -> list[C
         "GPU": _gpu,
         "engines": _engines,
         "CPU": _cpu,
+        "int8": _int8,
         "cores": _cores,
         "memory": _memory,
         "cache": _cache,
@@ -519,7 +521,7 @@ def _asked(driver: Any, function: str, *arguments: Any) -> int:
 def _cpu(machine: Machine) -> Iterator[Check]:
     text = machine.read("/proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = set((re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE) or ["", ""])[1].split())
+    flags = _flags(machine)
     known = {"avx2": "AVX2", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI", "amx_int8": "AMX"}
     told = name[1].strip() if name else platform.processor() or platform.machine()
     if not flags:  # another architecture or system: nothing to go by
@@ -530,6 +532,27 @@ def _cpu(machine: Machine) -> Iterator[Check]:
         yield Check("CPU", "ok", told)
     else:
         yield Check("CPU", "note", told, "int8 is slower without VNNI: compare with --precision fp32")
+
+
+def _flags(machine: Machine) -> set[str]:
+    """The CPU's extensions by their names in /proc/cpuinfo: "flags" on x86, "Features" on ARM."""
+    text = machine.read("/proc/cpuinfo")
+    return set((re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE) or ["", ""])[1].split())
+
+
+def _int8(machine: Machine) -> Iterator[Check]:
+    """In which form int8 products are computed, and whether ONNX Runtime needs another one for exact sums."""
+    told, cut_off = [], False
+    with contextlib.suppress(Exception):  # what is wrong with either has its own line
+        cut_off = saturates(machine.load("onnxruntime"))
+        told.append(f"ONNX Runtime: {form(_flags(machine), cut_off)}")
+    with contextlib.suppress(Exception):
+        told.append(f"native engine: {machine.load('fte._native').instructions()}")
+    if cut_off:
+        told[0] += ", with weights without sign, as its sums of signed ones are cut off"
+        yield Check("int8", "note", "; ".join(told), "export voices of older versions again: they are refused here")
+    elif told:
+        yield Check("int8", "ok", "; ".join(told))
 
 
 def _cores(machine: Machine) -> Iterator[Check]:

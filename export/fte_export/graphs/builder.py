@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from fte.backends.int8_sums import EXACT, INT8_SUMS
 from fte.errors import RequestError
 from fte_export.quantize import quantize_blocks, quantize_columns
 
@@ -138,7 +139,21 @@ class GraphBuilder:
             return self.parent.constant(array, key)
         if key and key in self._constants:
             return self._constants[key]
-        name = key or self.fresh("constant")
+        name = self._initializer(array, key or self.fresh("constant"), key)
+        if key:
+            self._constants[key] = name
+        return name
+
+    def own_constant(self, array: NDArray[Any], key: str) -> str:
+        """A constant for one node alone, in the graph of that node even where it is a Scan's body.
+
+        Its bytes lie in the weight file once for each ``key``. ONNX Runtime replaces the weights of an int8 product
+        only where they are such (`fte.backends.int8_sums`).
+        """
+        return self._initializer(array, self.fresh(f"{key}_of"), key)
+
+    def _initializer(self, array: Any, name: str, key: str) -> str:
+        """An initializer ``name`` with the content of ``key``, which lies in the weight file if it is large."""
         place = self.weights.place(key)
         if place is None:
             array = np.asarray(array() if callable(array) else array)
@@ -147,8 +162,6 @@ class GraphBuilder:
         self.initializers.append(
             numpy_helper.from_array(np.ascontiguousarray(array), name) if place is None else self._external(name, place)
         )
-        if key:
-            self._constants[key] = name
         return name
 
     def _external(self, name: str, place: _Place) -> TensorProto:
@@ -241,7 +254,8 @@ class GraphBuilder:
         """A quantized x (..., K) from `quantize` times weight (N, K) transposed, int8 per output channel, plus bias."""
         values, scale, zero = x
         columns, column_scales = quantize_columns(weight)
-        operands = [values, self.constant(columns, f"{key}.int8"), scale, self.constant(column_scales, f"{key}.scale")]
+        own = self.own_constant(columns, f"{key}.int8")
+        operands = [values, own, scale, self.constant(column_scales, f"{key}.scale")]
         operands += [zero, ""] + ([] if bias is None else [self.constant(bias, f"{key}.bias")])
         return self.op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
 
@@ -284,4 +298,7 @@ class GraphBuilder:
         opsets = [helper.make_opsetid("", NARROW_OPSET if self.precision in NARROW else OPSET)]
         if self.precision == "int8":
             opsets.append(helper.make_opsetid(CONTRIB, 1))
-        return helper.make_model(self.graph(), opset_imports=opsets, ir_version=IR_VERSION, producer_name="fte")
+        model = helper.make_model(self.graph(), opset_imports=opsets, ir_version=IR_VERSION, producer_name="fte")
+        if self.precision == "int8":
+            helper.set_model_props(model, {INT8_SUMS: EXACT})
+        return model

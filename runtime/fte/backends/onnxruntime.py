@@ -1,5 +1,6 @@
 """Graphs through ONNX Runtime: on the CPU, or on a GPU through its CUDA or its TensorRT provider."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from fte.backends.base import BLOCK_FRAMES, SYMBOL_MULTIPLE, Array, Graph, GraphFiles, Loop, Usage
 from fte.backends.bound_loop import BoundLoops, Place, failure
+from fte.backends.int8_sums import EXACT, INT8_SUMS, PRECISE_OPTION, has_products, needs_mark, saturates
 from fte.backends.tiny_graph import Value, one_node_model
 from fte.errors import BackendError, import_fault
 from fte.files import cache_folder
@@ -25,6 +27,7 @@ core for tens of milliseconds after it, while the next one runs."""
 _TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
+_saturates = functools.cache(saturates)
 
 
 class OnnxRuntimeBackend(GraphFiles):
@@ -91,11 +94,19 @@ class OnnxRuntimeBackend(GraphFiles):
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
         cuda_graphs = self._cuda_graphs and "_block_" in path.name
         try:
+            model = path.read_bytes()
+            if cut_off := has_products(model) and _saturates(self._ort):
+                options.add_session_config_entry(*PRECISE_OPTION)
             if self.device == "cuda":
                 _preload(self._ort)
             session = self._ort.InferenceSession(str(path), options, providers=self._providers(cuda_graphs))
         except Exception as error:  # ONNX Runtime raises several unrelated classes
             raise BackendError(f"ONNX Runtime cannot load {path.name}: {_first_line(error)}") from error
+        if cut_off and needs_mark(model) and session.get_modelmeta().custom_metadata_map.get(INT8_SUMS) != EXACT:
+            raise BackendError(
+                f"{path.name} is of an older export, whose int8 sums are cut off on this CPU, which has no VNNI: "
+                "export the voice again, or speak with precision 'fp32' or backend 'native'"
+            )
         if self.device == "cuda" and _CUDA_PROVIDER not in session.get_providers():
             raise BackendError("ONNX Runtime's CUDA provider failed to start: check the GPU's driver, CUDA and cuDNN")
         return _Session(session, path.name, Place(self.device, cuda_graphs=cuda_graphs))
