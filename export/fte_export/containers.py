@@ -51,7 +51,8 @@ _SAFETENSORS_TYPES: Mapping[str, str] = {
     "F64": "float64",
     **{f"{sign}{bits}": f"{kind}{bits}" for sign, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
 }
-_TYPES = frozenset(_SAFETENSORS_TYPES.values())
+_TYPES = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in _SAFETENSORS_TYPES.values()}
+"""Bytes of an element, by the name of its type."""
 
 Bytes = NDArray[np.uint8]
 
@@ -421,7 +422,7 @@ def item_size(dtype: str) -> int:
     """Bytes of an element. Raises Fault for a type no weight has."""
     if dtype not in _TYPES:
         raise Fault(f"holds a tensor of the type {shown(dtype)}, which no weight has")
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    return _TYPES[dtype]
 
 
 def _read_stored(tensor: StoredTensor, storage_bytes: Callable[[str], Bytes]) -> NDArray[Any]:

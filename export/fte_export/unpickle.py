@@ -27,6 +27,8 @@ PICKLE_BYTES = 64 << 20
 """Size of all pickles of one checkpoint, bytes; those of the published ones are below 1 MiB."""
 _ENTRY_BYTES = 100
 """What an entry of a dictionary takes in memory."""
+_AT_ONCE = 256
+"""Opcodes that are paid for together."""
 _CALL = 4
 """Operations that a call costs beside those of its arguments."""
 
@@ -145,22 +147,22 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: IO[bytes]) -> object:
-        for opcode, arg, _ in pickletools.genops(stream):
-            self.budget.spend(1)
-            if opcode.name in _LITERALS:
-                self.literal(arg)
-            elif opcode.name in _OPERATIONS:
-                _OPERATIONS[opcode.name](self, arg)
+        for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
+            if count % _AT_ONCE == 0:
+                self.budget.spend(_AT_ONCE)
+            operation = _OPERATIONS.get(opcode.name)
+            if operation is not None:
+                operation(self, arg)
             elif opcode.name == "STOP":
                 return self.stack.pop()
             elif opcode.name not in _IGNORED:
                 raise Fault(f"uses the pickle opcode {opcode.name}, which no checkpoint needs, and was not loaded")
         raise Fault("is damaged: its pickle has no end")
 
-    def literal(self, value: Any) -> None:
-        if isinstance(value, str | bytes | bytearray) and len(value) > _ENTRY_BYTES:
+    def text(self, value: str | bytes | bytearray) -> None:
+        if len(value) > _ENTRY_BYTES:
             self.budget.hold(len(value))
-        self.push(value)
+        self.stack.append(value)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -210,28 +212,28 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         target, pairs = self.stack[-1], _pairs(items)
         if isinstance(target, dict):
-            self.insert(target, pairs)
+            self.insert(target, pairs, len(items))
         elif isinstance(target, Inert):
-            self.insert(target.attributes, pairs, may_replace=True)
+            self.insert(target.attributes, pairs, len(items), may_replace=True)
         else:
             raise TypeError("keys for what is no dictionary")
 
     def insert(
-        self, target: dict[str, Any], pairs: Iterable[tuple[object, Any]], *, may_replace: bool = False
+        self, target: dict[str, Any], pairs: Iterable[tuple[object, Any]], count: int, *, may_replace: bool = False
     ) -> dict[str, Any]:
         """Add the entries under strings: nothing we look for lies under other keys, and hashing some has no bound.
 
         Which of two values of one key counts is told by no file, so that two are refused; but ``may_replace`` them
-        where attributes of an object and its items meet.
+        where attributes of an object and its items meet. ``count``: of the pairs, at least.
         """
+        self.budget.hold(_ENTRY_BYTES * count)
+        self.budget.spend(count)
         for key, value in pairs:
-            self.budget.spend(1)
             if not isinstance(key, str):
                 continue
-            self.budget.touch(len(key))  # two equal keys are compared letter by letter, as often as the pickle says
-            if key not in target:
-                self.budget.hold(_ENTRY_BYTES)
-            elif not may_replace:
+            if len(key) > _ENTRY_BYTES:  # equal keys are compared letter by letter, as often as the pickle says
+                self.budget.touch(len(key))
+            if key in target and not may_replace:
                 raise Fault(f"has the key {shown(key)!r} twice in one dictionary, so that it is not known which counts")
             target[key] = value
         return target
@@ -303,7 +305,7 @@ class _Machine:
         if isinstance(target, Inert):
             for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
                 if isinstance(part, dict):
-                    self.insert(target.attributes, part.items(), may_replace=True)
+                    self.insert(target.attributes, part.items(), len(part), may_replace=True)
 
 
 def _global(module: object, name: object) -> Global:
@@ -381,7 +383,7 @@ def _from_type(machine: _Machine, maker: object, _type: object, args: Any, *_sta
 def _ordered(machine: _Machine, pairs: Any = (), *_more: object) -> object:
     if not isinstance(pairs, tuple | list):
         raise TypeError("entries that are no list")
-    return machine.insert({}, ((pair[0], pair[1]) for pair in pairs))
+    return machine.insert({}, ((pair[0], pair[1]) for pair in pairs), len(pairs))
 
 
 def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -404,10 +406,11 @@ _MAKERS: Mapping[tuple[str, str], Callable[..., object]] = {
 _TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
-_LITERALS = frozenset((*_TEXTS, *_BYTES, *_NUMBERS))
 _IGNORED = frozenset({"PROTO", "FRAME"})
 
 _OPERATIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys((*_TEXTS, *_BYTES), _Machine.text),
+    **dict.fromkeys(_NUMBERS, _Machine.push),
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
