@@ -41,9 +41,9 @@ bool in_range(const std::string& type, const void* numbers, std::size_t bytes) {
   if (type == "F16") return all_within<std::int16_t>(numbers, bytes / 2, 0x7bff);  // its largest number is 65504
   if (type == "BF16") return all_within<std::int16_t>(numbers, bytes / 2, static_cast<std::int16_t>(most >> 16));
   const auto* levels = static_cast<const std::uint8_t*>(numbers);
-  bool lowest = false;
-  for (std::size_t i = 0; i < bytes; ++i) lowest |= levels[i] == 0x80;
-  return !lowest;
+  std::uint8_t lowest = 0;  // a bool would not become vectors
+  for (std::size_t i = 0; i < bytes; ++i) lowest = static_cast<std::uint8_t>(lowest | (levels[i] == 0x80 ? 1 : 0));
+  return lowest == 0;
 }
 
 Tensor read_tensor(const Json& entry, const std::string& where, std::uint64_t data, std::uint64_t end) {

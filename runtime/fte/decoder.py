@@ -8,7 +8,6 @@ gate, by its attention's arrival at the other end of the text, or at the ceiling
 forward in time, so its frames come out in playing order.
 """
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fte import checks
-from fte.backends.base import Array, Backend, Float32, Graph, Int64
+from fte.backends.base import Array, Backend, Float32, Graph, Int64, check_finite
 from fte.bundle import Bundle, FlowtronSizes
 from fte.constants import LIMITS
 from fte.errors import BundleError, OutOfMemoryError, RequestError
@@ -502,15 +501,6 @@ def _encoder_inputs(utterances: Sequence[Utterance], multiple: int) -> dict[str,
         "text_lengths": lengths,
         "speaker_ids": np.array([u.speaker for u in utterances], np.int64),
     }
-
-
-def check_finite(values: Float32, what: str) -> None:
-    """Raise BundleError unless what a graph computed is finite: it must be neither played nor lost on its way."""
-    if not math.isfinite(np.vdot(values, values)):  # a product is half the time of isfinite, in every frame
-        raise BundleError(
-            f"{what} came out infinite or as no number: the voice's weights are damaged or too large for this "
-            "precision, or the request is far from speech; try precision 'fp32'"
-        )
 
 
 def check_utterance(utterance: Utterance, sizes: FlowtronSizes) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 
 from fte import checks, noise
 from fte.audio import bias_spectrum
-from fte.backends.base import Backend, Float32
+from fte.backends.base import Backend, Float32, check_finite
 from fte.bundle import Bundle, WaveglowSizes
 from fte.constants import LIMITS
-from fte.decoder import check_finite
 from fte.errors import BundleError, RequestError
 
 CHUNK_FRAMES = 237
