@@ -209,6 +209,13 @@ def test_a_span_that_ends_between_words_gets_a_comma(tiny):
     assert all(len(tiny._renderer.spoken_transcript(request, p.span).ids) <= 12 for p in plan)
 
 
+def test_subtitles_show_no_mark_that_was_not_written(tiny):
+    for text, after in (("Hello", ""), ("Hello.", ".")):
+        speech = tiny.synthesize(text, max_frames=20, retries=0)
+        assert [(word.text, word.after) for word in speech.timings.words] == [("Hello", after)]
+        assert speech.timings.symbols[-1].text == "."
+
+
 def test_a_rhythm_is_of_the_symbols_as_they_are(tiny):
     """Of a recording's attention no column can be made up for an end that its text has not."""
     symbols = len(tiny.text_ids("Hi"))

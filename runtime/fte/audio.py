@@ -348,10 +348,10 @@ def _checked(samples: npt.ArrayLike, *, longer_than: int = -1) -> Floats:
     if len(values) <= longer_than:
         raise RequestError(f"{len(values)} samples are too few to analyse: at least {longer_than + 1} are needed")
     with np.errstate(over="ignore"):  # a float64 too large for float32 is reported below
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
+        rounded = values.astype(np.float32, copy=False)
+    if not np.isfinite(rounded).all():
         raise RequestError("the samples have values that are not finite")
-    return values
+    return rounded
 
 
 def _reflected(samples: Floats) -> Floats:

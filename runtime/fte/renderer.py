@@ -132,7 +132,9 @@ class Renderer:
 
         A rhythm is of a recording's own symbols, so nothing can be added to them.
         """
-        transcript = self.transcript(span.text)
+        return self._as_spoken(self.transcript(span.text), request, span)
+
+    def _as_spoken(self, transcript: Transcript, request: Request, span: Span) -> Transcript:
         return transcript if request.rhythm is not None else with_end(transcript, span.boundary)
 
     def _check_rhythm(self, request: Request) -> None:
@@ -219,12 +221,15 @@ class Renderer:
         decoded: Decoded,
         start_frame: int,
     ) -> SpokenSpan:
+        written = self.transcript(piece.span.text)
+        transcript = self._as_spoken(written, request, piece.span)
         completes = piece is take.pieces[-1]
         is_last = completes and planned.is_last
         wanted = 0.0 if is_last else request.pause * PAUSES[piece.span.boundary]
         return SpokenSpan(
             text=piece.span.text,
-            transcript=self.spoken_transcript(request, piece.span),
+            transcript=transcript,
+            end_added=transcript is not written,
             decoded=decoded,
             index=planned.index,
             completes=completes,

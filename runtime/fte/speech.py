@@ -183,6 +183,8 @@ class SpokenSpan:
     """All attempts at it; the best one is spoken."""
     spoken_attempt: int = 0
     """Which of them that is, from 0. Its verdict was given before the last flow, `health` judges all flows."""
+    end_added: bool = False
+    """Whether its last symbol is a mark that the text has not, for the voice to end with."""
 
     @property
     def stop_frame(self) -> int:
@@ -193,11 +195,12 @@ class SpokenSpan:
     def timings(self) -> Timings:
         """When each word and symbol is spoken, in seconds of the whole speech."""
         symbols = self.transcript.symbols
+        written = symbols[:-1] if self.end_added else symbols  # subtitles show the marks of the text
         frames = symbol_frames(align(self.decoded.attention), len(symbols))
         offset = self.start_frame * self.frame_seconds
         end = offset + len(self.decoded.mel) * self.frame_seconds
         return Timings(
-            words=word_timings(self.transcript.words, frames, self.frame_seconds, offset, symbols),
+            words=word_timings(self.transcript.words, frames, self.frame_seconds, offset, written),
             symbols=symbol_timings(symbols, frames, self.frame_seconds, offset),
             duration=end,
         )
