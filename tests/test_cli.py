@@ -231,6 +231,15 @@ def test_the_tiny_voice_is_made_once_and_kept_in_the_cache(run, tmp_path):
     assert Bundle.open(made).manifest.name == "tiny"
 
 
+def test_two_that_need_the_tiny_voice_at_once_both_get_it(tmp_path):
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    command = [sys.executable, "-c", main, "text", "Hello.", "--voice", "tiny"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"]
+    assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    assert [path.name for path in (tmp_path / "fte").iterdir()] == [f"tiny-{fte.__version__}"]
+
+
 def cut(path: Path) -> None:
     (path / "flow_0.int8.bin").write_bytes(b"")
 
