@@ -27,6 +27,7 @@ from fte.bundle import Bundle
 from fte.cli import main
 from fte.cli.status import INPUT, OUTPUT, USAGE
 from fte.constants import LIMITS
+from fte.files import claimed
 from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW
 from public_format import save_flowtron, save_waveglow
 
@@ -229,6 +230,15 @@ def test_the_tiny_voice_is_made_once_and_kept_in_the_cache(run, tmp_path):
     assert run("synth", "Hello.", "--voice", "tiny", HELLO_FRAMES).status == 0
     assert (made / "manifest.json").stat().st_mtime_ns == before
     assert Bundle.open(made).manifest.name == "tiny"
+
+
+def test_two_that_need_the_tiny_voice_at_once_both_get_it(tmp_path):
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    command = [sys.executable, "-c", main, "text", "Hello.", "--voice", "tiny"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"]
+    assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    assert [path.name for path in (tmp_path / "fte").iterdir()] == [f"tiny-{fte.__version__}"]
 
 
 def cut(path: Path) -> None:
@@ -565,7 +575,14 @@ def started(folder: Path, *arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
+
+
+def heed_signals() -> None:
+    """The tests may run under nohup."""
+    for number in interruption.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(process: subprocess.Popen[str], found: Callable[[], bool]) -> None:
@@ -577,7 +594,7 @@ def wait_for(process: subprocess.Popen[str], found: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", interruption.SIGNALS)
 def test_an_interrupted_export_leaves_the_old_bundle_and_nothing_else(number, tiny_path, checkpoints, tmp_path):
     shutil.copytree(tiny_path, tmp_path / "voice")
     process = started(
@@ -602,7 +619,7 @@ def test_a_second_interruption_does_not_stop_the_cleaning_up(run, monkeypatch):
     monkeypatch.setattr("fte.files.shutil.rmtree", interrupted_rmtree)
     monkeypatch.setattr("fte_export.pipeline.read_voice", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     result = run("export", "--checkpoint", FLOWTRON, "-o", "voice")
-    assert result == Result(143, "", "error: interrupted; nothing was left half-written\n")
+    assert result == Result(128 + signal.SIGTERM, "", "error: interrupted; nothing was left half-written\n")
     assert list(Path().iterdir()) == []
 
 
@@ -612,9 +629,142 @@ def test_an_interrupted_reading_of_lines_keeps_whole_wavs_only(tiny_path, tmp_pa
     wait_for(process, lambda: (tmp_path / "wavs" / "00001.wav").exists())
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGINT
     assert err.endswith("error: interrupted; nothing was left half-written\n") and "Traceback" not in err
     found = sorted(path.name for path in (tmp_path / "wavs").iterdir())
     assert 1 <= len(found) < 5000
     assert found == [f"{n:05d}.wav" for n in range(1, len(found) + 1)]
     assert all(len(wav(tmp_path / "wavs" / name)) % 256 == 0 for name in found)
+
+
+def test_under_nohup_a_closed_terminal_interrupts_nothing(tiny_path, tmp_path):
+    (tmp_path / "lines.txt").write_text("Hello there.\n" * 3)
+    script = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    arguments = ["synth", "--text-file", "lines.txt", "--voice", str(tiny_path), "-o", "wavs", "--max-frames", "200"]
+    with subprocess.Popen([sys.executable, "-c", script + main, *arguments], cwd=tmp_path, text=True) as process:
+        wait_for(process, lambda: (tmp_path / "wavs" / "00001.wav").exists())
+        process.send_signal(signal.SIGHUP)
+    assert process.returncode == 0
+    assert len(list((tmp_path / "wavs").iterdir())) == 3
+
+
+def started_export(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """An export that is being written when this returns."""
+    process = started(folder, "export", "--checkpoint", FLOWTRON, "-o", "voice", *options)
+    wait_for(process, lambda: any(folder.glob(".fte-*/*.onnx")))
+    return process
+
+
+def test_what_appears_where_an_export_goes_is_kept(tmp_path):
+    process = started_export(tmp_path)
+    (tmp_path / "voice").mkdir()
+    (tmp_path / "voice" / "thesis.txt").write_text("years of work")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode != 0, err.count("\n")) == (True, 1)
+    assert err.startswith("error: voice exists already")
+    assert [path.name for path in tmp_path.rglob("*")] == ["voice", "thesis.txt"]
+
+
+def test_a_strangers_file_put_into_a_voice_that_is_being_replaced_is_kept(tiny_path, tmp_path):
+    shutil.copytree(tiny_path, tmp_path / "voice")
+    process = started_export(tmp_path, "--overwrite")
+    (tmp_path / "voice" / "thesis.txt").write_text("years of work")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "voice is not overwritten, for it holds more than a bundle ('thesis.txt')" in err
+    assert (tmp_path / "voice" / "thesis.txt").read_text() == "years of work"
+    assert Bundle.open(tmp_path / "voice").manifest.name == "tiny"
+    assert [path.name for path in tmp_path.iterdir()] == ["voice"]
+
+
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]])
+def test_an_export_to_a_name_that_is_being_written_is_refused_at_once(run, extra, monkeypatch):
+    monkeypatch.setattr("fte_export.pipeline.read_voice", lambda *_: pytest.fail("nothing must be read"))
+    with claimed(Path("voice")):
+        result = run("export", "--checkpoint", FLOWTRON, "-o", "voice", *extra)
+    assert (result.status != 0, result.out) == (True, "")
+    assert result.err == "error: voice is being written by another process: let it end, or choose another name\n"
+    assert list(Path().iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(run):
+    process = started_export(Path())
+    process.kill()
+    process.communicate()
+    assert any(Path().glob(".fte-*"))
+    assert run("export", "--checkpoint", FLOWTRON, "-o", "other", "--no-verify").status == 0
+    assert [path.name for path in Path().iterdir()] == ["other"]
+
+
+# Standard output.
+
+SHOWING = {
+    "info": ("info", "VOICE"),
+    "info as JSON": ("info", "VOICE", "--json"),
+    "text": ("text", "Hello."),
+    "doctor": ("doctor",),
+    "help": ("synth", "--help"),
+    "version": ("--version",),
+    "sound": ("synth", "Hello.", "--voice", "VOICE", "--raw", HELLO_FRAMES),
+}
+
+
+def shown(arguments: tuple[str, ...], voice: Path, redirection: str) -> tuple[int, str]:
+    """Exit status and standard error of `fte` with its output sent somewhere by a shell."""
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    command = [sys.executable, "-c", main, *(str(voice) if a == "VOICE" else a for a in arguments)]
+    done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", *command], capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", SHOWING.values(), ids=SHOWING)
+def test_a_full_disk_behind_standard_output_is_one_sentence(arguments, tiny_path):
+    status, err = shown(arguments, tiny_path, "> /dev/full")
+    assert (status != 0, err) == (True, "error: cannot write to standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", SHOWING.values(), ids=SHOWING)
+def test_a_standard_output_that_is_closed_is_one_sentence(arguments, tiny_path):
+    status, err = shown(arguments, tiny_path, ">&-")
+    assert status != 0
+    assert err.startswith("error: ") and err.count("\n") == 1 and "closed" in err
+
+
+@pytest.mark.parametrize("arguments", [SHOWING["info"], SHOWING["help"]], ids=["info", "help"])
+def test_a_reader_of_standard_output_that_went_away_ends_it_without_a_word(arguments, tiny_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    command = [sys.executable, "-c", main, *(str(tiny_path) if a == "VOICE" else a for a in arguments)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_what_needs_no_standard_output_works_without_one(tiny_path, tmp_path):
+    arguments = ("synth", "Hello.", "--voice", "VOICE", HELLO_FRAMES, "-q", "-o", str(tmp_path / "a.wav"))
+    assert shown(arguments, tiny_path, ">&-") == (0, "")
+    assert len(wav(tmp_path / "a.wav"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_standard_error_hides_the_sentence_alone(tiny_path):
+    assert shown(("info", "nothing"), tiny_path, "2> /dev/full") == (2, "")
+
+
+def test_a_pipe_that_must_not_be_waited_for_gets_everything(tiny_path):
+    """Such as a parent's that is written by others too: what does not fit at once is written when it does."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    arguments = ["synth", "Hello.", "--voice", str(tiny_path), "--raw", "--max-frames", "900", "--gate-threshold", "1"]
+    with subprocess.Popen([sys.executable, "-c", main, *arguments], stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        time.sleep(3)  # until it is full
+        with os.fdopen(reading, "rb") as pipe:
+            data = pipe.read()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert len(data) > 1 << 16

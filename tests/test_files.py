@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fte.errors import RequestError
-from fte.files import atomic_file, atomic_folder
+from fte.files import atomic_file, atomic_folder, claimed
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 needs_permissions = pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
@@ -18,6 +18,24 @@ needs_permissions = pytest.mark.skipif(AS_ROOT, reason="root may write everywher
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def only_old_and_new(folder: Path) -> list[str]:
+    """Of a folder that holds nothing but the files "old" and "new"; what else is there is a stranger's."""
+    found = names(folder)
+    if strange := set(found) - {"old", "new"}:
+        raise RequestError(f"{strange.pop()} is a stranger's")
+    return found
+
+
+@pytest.fixture(params=["in one step", "in several steps"])
+def renaming(request, monkeypatch) -> str:
+    """With and without a system that exchanges two names, or renames only to a free one, at once."""
+    if request.param == "in several steps":
+        monkeypatch.setattr("fte.files._renameat2", lambda: None)
+    elif sys.platform != "linux":
+        pytest.skip("a call of Linux")
+    return request.param
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -159,10 +177,10 @@ def test_a_folder_that_exists_is_kept_unless_asked(tmp_path):
         pytest.fail("the block must not run")
 
 
-def test_a_folder_is_overwritten_as_a_whole(tmp_path):
+def test_a_folder_is_overwritten_as_a_whole(tmp_path, renaming):
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "old").touch()
-    with atomic_folder(tmp_path / "voice", overwrite=True) as temporary:
+    with atomic_folder(tmp_path / "voice", own=only_old_and_new, overwrite=True) as temporary:
         (temporary / "new").touch()
     assert names(tmp_path / "voice") == ["new"]
     assert names(tmp_path) == ["voice"]
@@ -171,31 +189,41 @@ def test_a_folder_is_overwritten_as_a_whole(tmp_path):
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "old").touch()
-    with pytest.raises(ValueError), atomic_folder(tmp_path / "voice", overwrite=True) as temporary:
+    with (
+        pytest.raises(ValueError),
+        atomic_folder(tmp_path / "voice", own=only_old_and_new, overwrite=True) as temporary,
+    ):
         (temporary / "half").touch()
         raise ValueError
     assert names(tmp_path / "voice") == ["old"]
     assert names(tmp_path) == ["voice"]
 
 
-def fail_to_rename(monkeypatch: pytest.MonkeyPatch, *forbidden: str) -> None:
-    """Let renaming fail for sources with one of these suffixes."""
-    replace = Path.replace
+def fail_to_rename(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
+    """Let renaming to ``name`` fail, so many times, on a system that exchanges no names."""
+    rename, left = Path.rename, [times]
 
     def flaky(self: Path, target: Path) -> Path:
-        if self.suffix in forbidden:
+        if target.name == name and left[0]:
+            left[0] -= 1
             raise OSError(5, "Input/output error")
-        return replace(self, target)
+        return rename(self, target)
 
-    monkeypatch.setattr(Path, "replace", flaky)
+    monkeypatch.setattr("fte.files._renameat2", lambda: None)
+    monkeypatch.setattr(Path, "rename", flaky)
+
+
+def overwrite_voice(folder: Path) -> None:
+    with atomic_folder(folder / "voice", own=only_old_and_new, overwrite=True) as temporary:
+        (temporary / "new").touch()
 
 
 def test_the_old_folder_is_put_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "old").touch()
-    fail_to_rename(monkeypatch, ".new")
-    with pytest.raises(RequestError, match=r"cannot write .*voice"), atomic_folder(tmp_path / "voice", overwrite=True):
-        pass
+    fail_to_rename(monkeypatch, "voice", times=1)
+    with pytest.raises(RequestError, match=r"cannot write .*voice"):
+        overwrite_voice(tmp_path)
     assert names(tmp_path / "voice") == ["old"]
     assert names(tmp_path) == ["voice"]
 
@@ -203,10 +231,13 @@ def test_the_old_folder_is_put_back_when_the_new_one_cannot_take_its_place(tmp_p
 def test_the_old_folder_is_never_deleted_when_it_cannot_be_put_back(tmp_path, monkeypatch):
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "old").touch()
-    fail_to_rename(monkeypatch, ".new", ".old")
-    with pytest.raises(RequestError), atomic_folder(tmp_path / "voice", overwrite=True):
-        pass
+    fail_to_rename(monkeypatch, "voice", times=2)
+    with pytest.raises(RequestError):
+        overwrite_voice(tmp_path)
     assert [names(entry) for entry in tmp_path.iterdir()] == [["old"]]
+    with atomic_folder(tmp_path / "other", own=only_old_and_new):
+        pass
+    assert ["old"] in [names(entry) for entry in tmp_path.iterdir()]
 
 
 def test_a_file_is_not_replaced_by_a_folder(tmp_path):
@@ -224,3 +255,241 @@ def test_a_failed_write_into_a_folder_is_a_request_error(tmp_path):
     with pytest.raises(RequestError, match="No space left"), atomic_folder(tmp_path / "voice"):
         raise OSError(28, "No space left on device")
     assert names(tmp_path) == []
+
+
+# What appears while something is being written.
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis").write_text("years of work")
+
+
+APPEARING = {
+    "folder": put_folder,
+    "empty folder": Path.mkdir,
+    "file": lambda path: path.write_text("years of work"),
+    "link": lambda path: path.symlink_to(path.parent),
+    "dangling link": lambda path: path.symlink_to("nowhere"),
+}
+
+
+def seen(path: Path) -> object:
+    """What is at a path, to compare."""
+    if path.is_symlink():
+        return path.readlink()
+    return path.read_text() if path.is_file() else {entry.name: seen(entry) for entry in path.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("appearing", APPEARING)
+def test_what_appears_at_the_name_of_a_folder_stays(appearing, overwrite, renaming, tmp_path):
+    if overwrite and appearing == "empty folder":
+        return  # nothing is lost when that is replaced
+    voice = tmp_path / "voice"
+    with (
+        pytest.raises(RequestError),
+        atomic_folder(voice, own=only_old_and_new, overwrite=overwrite) as temporary,
+    ):
+        (temporary / "new").touch()
+        APPEARING[appearing](voice)
+        before = seen(voice)
+    assert seen(voice) == before
+    assert names(tmp_path) == ["voice"]
+
+
+@pytest.mark.parametrize("appearing", APPEARING)
+def test_what_appears_in_the_last_moment_stays(appearing, renaming, tmp_path, monkeypatch):
+    """After the last look at the name, and before it is taken."""
+    voice = tmp_path / "voice"
+    monkeypatch.setattr("fte.files._check_folder", lambda *_: [])
+    monkeypatch.setattr("fte.files._mode", lambda _path: None)
+    with pytest.raises(RequestError, match="exists already"), atomic_folder(voice) as temporary:
+        (temporary / "new").touch()
+        APPEARING[appearing](voice)
+        before = seen(voice)
+    assert seen(voice) == before
+    assert names(tmp_path) == ["voice"]
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_a_strangers_file_in_a_folder_to_overwrite_is_never_lost(look, renaming, tmp_path):
+    """It comes right before one of the looks: at the start, at the end, at what was moved aside."""
+    voice, looks = tmp_path / "voice", []
+    voice.mkdir()
+    (voice / "old").touch()
+
+    def own(folder: Path) -> list[str]:
+        looks.append(folder)
+        if len(looks) == look:
+            (folder / "thesis").write_text("years of work")
+        return only_old_and_new(folder)
+
+    with (
+        pytest.raises(RequestError, match="thesis is a stranger's"),
+        atomic_folder(voice, own=own, overwrite=True) as temporary,
+    ):
+        (temporary / "new").touch()
+    assert seen(voice) == {"old": "", "thesis": "years of work"}
+    assert names(tmp_path) == ["voice"]
+
+
+def test_what_comes_after_the_last_look_is_not_deleted(renaming, tmp_path):
+    voice, looks = tmp_path / "voice", []
+    voice.mkdir()
+    (voice / "old").touch()
+
+    def own(folder: Path) -> list[str]:
+        looks.append(folder)
+        found = only_old_and_new(folder)
+        if len(looks) == 3:
+            (folder / "thesis").write_text("years of work")
+        return found
+
+    with atomic_folder(voice, own=own, overwrite=True) as temporary:
+        (temporary / "new").touch()
+    assert seen(voice) == {"new": ""}
+    assert [seen(path) for path in tmp_path.iterdir() if path != voice] == [{"thesis": "years of work"}]
+
+
+@pytest.mark.parametrize("appearing", ["folder", "link", "dangling link"])
+def test_what_appears_at_the_name_of_a_file_stays(appearing, tmp_path):
+    with pytest.raises(RequestError, match="cannot write"), atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        APPEARING[appearing](tmp_path / "a.txt")
+        before = seen(tmp_path / "a.txt")
+    assert seen(tmp_path / "a.txt") == before
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "in the last moment"])
+def test_a_file_that_must_not_be_replaced_stays(when, renaming, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    if when == "before":
+        path.write_text("old")
+    if when == "in the last moment":
+        monkeypatch.setattr("fte.files._check_file", lambda *_: None)
+    with pytest.raises(RequestError, match="exists already"), atomic_file(path, overwrite=False) as temporary:
+        assert when != "before"
+        temporary.write_text("new")
+        path.write_text("old")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+# Claims, and what the dead leave.
+
+
+def test_a_folder_that_is_being_written_is_refused_to_others(tmp_path):
+    with atomic_folder(tmp_path / "voice") as temporary:
+        (temporary / "first").touch()
+        with (
+            pytest.raises(RequestError, match="is being written by another process"),
+            atomic_folder(tmp_path / "voice", own=only_old_and_new, overwrite=True),
+        ):
+            pytest.fail("the block must not run")
+        with atomic_folder(tmp_path / "other"):  # beside it, and leaves it alone
+            pass
+    assert names(tmp_path) == ["other", "voice"]
+    assert names(tmp_path / "voice") == ["first"]
+
+
+def test_a_claim_can_be_waited_for(tmp_path):
+    order = []
+
+    def second() -> None:
+        with claimed(tmp_path / "voice", wait=True):
+            order.append("second")
+
+    with claimed(tmp_path / "voice"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert names(tmp_path) == []
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from fte.files import atomic_file, atomic_folder
+folder = Path(sys.argv[1])
+with atomic_folder(folder / "voice") as voice, atomic_file(folder / "a.wav") as sound:
+    (voice / "half").touch()
+    sound.write_text("half")
+    if sys.argv[2] == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def writer(folder: Path, fate: str) -> subprocess.Popen[str]:
+    """A process in the middle of writing a folder and a file."""
+    command = [sys.executable, "-c", DIES, str(folder), fate]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path):
+    with writer(tmp_path, "dies") as dead:
+        pass
+    assert dead.returncode == -9
+    (tmp_path / ".fte-0123456789abcdef.new").mkdir()  # from before there were locks
+    (tmp_path / ".fte-fedcba9876543210.lock").touch()
+    assert len(names(tmp_path)) == 5
+    with atomic_folder(tmp_path / "other"):
+        assert len(names(tmp_path)) == 2  # its own
+    assert names(tmp_path) == ["other"]
+    with writer(tmp_path, "lives") as living:
+        living.stdout.readline()
+        there = names(tmp_path)
+        with atomic_folder(tmp_path / "third"):
+            pass
+        assert names(tmp_path) == sorted([*there, "third"])
+        living.communicate("")
+    assert names(tmp_path) == ["a.wav", "other", "third", "voice"]
+
+
+def test_the_folder_of_a_dead_writer_is_made_anew(tmp_path):
+    with writer(tmp_path, "dies"):
+        pass
+    with atomic_folder(tmp_path / "voice") as temporary:
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["voice"]
+    assert names(tmp_path / "voice") == ["new"]
+
+
+def test_what_a_dead_writer_moved_aside_is_removed_only_where_it_may_be(tmp_path):
+    from fte.files import _key
+
+    for name, content in (("mine", "old"), ("theirs", "thesis"), ("gone", "old")):
+        aside = tmp_path / f".fte-{_key(name)}.old"
+        aside.mkdir()
+        (aside / content).touch()
+        if name != "gone":
+            (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "voice", own=only_old_and_new):
+        pass
+    left = {name for name in ("mine", "theirs", "gone") if (tmp_path / f".fte-{_key(name)}.old").exists()}
+    assert left == {"theirs", "gone"}
+    with (
+        pytest.raises(RequestError, match="look at it and move it away"),
+        atomic_folder(tmp_path / "theirs", own=only_old_and_new, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / ".fte-0123456789abcdef.new").mkdir()
+    with atomic_folder(tmp_path / "voice") as temporary:
+        (temporary / "new").touch()
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == [".fte-0123456789abcdef.new", "a.txt", "voice"]  # nobody can tell whose that is

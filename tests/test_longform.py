@@ -1,8 +1,11 @@
 """A long text to one file: bounded memory, and what a break changes (nothing)."""
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +27,7 @@ def speak(voice, out, request=REQUEST, **options) -> tuple[np.ndarray, list, int
         return np.array(speech.samples), speech.records(), speech.resumed_at
 
 
-def break_off(voice, out, after: int) -> None:
+def break_off(voice, out, after: int, request=REQUEST) -> None:
     """Stop when ``after`` spans are done."""
 
     class BreakError(Exception):
@@ -35,7 +38,7 @@ def break_off(voice, out, after: int) -> None:
             raise BreakError
 
     with contextlib.suppress(BreakError):
-        speak(voice, out, progress=progress)
+        speak(voice, out, request, progress=progress)
 
 
 def test_the_samples_are_those_of_the_stream(tiny, tmp_path):
@@ -94,8 +97,6 @@ def test_half_a_span_that_was_cut_in_two_does_not_count(tiny, tmp_path):
 
 @pytest.mark.parametrize("change", [{"seed": 5}, {"text": TEXT + " No."}, {"pause": 0.5}])
 def test_what_was_broken_off_is_not_gone_on_with_as_another(tiny, tmp_path, change):
-    import dataclasses
-
     break_off(tiny, tmp_path / "book.wav", 1)
     other = dataclasses.replace(REQUEST, **change)
     with pytest.raises(RequestError, match="another text, voice or options"):
@@ -110,13 +111,131 @@ def test_samples_that_are_missing_are_noticed(tiny, tmp_path):
         speak(tiny, tmp_path / "book.wav")
 
 
-def test_two_at_once_on_one_file_are_refused(tiny, tmp_path):
-    def progress(done: int, _spans: int) -> None:
-        if done == 1:
-            with pytest.raises(RequestError, match="another process"):
-                speak(tiny, tmp_path / "book.wav")
+@pytest.mark.parametrize("restart", [False, True])
+def test_two_at_once_on_one_file_are_refused(tiny, tmp_path, restart):
+    other = dataclasses.replace(REQUEST, text="Something else.")
 
-    speak(tiny, tmp_path / "book.wav", progress=progress)
+    def refused() -> None:
+        with pytest.raises(RequestError, match="another process"):
+            speak(tiny, tmp_path / "book.wav", other, restart=restart)
+
+    with speak_long(tiny, REQUEST, tmp_path / "book.wav", progress=lambda done, _: done == 1 and refused()) as speech:
+        refused()  # while it is being written too
+        samples, records = np.array(speech.samples), speech.records()
+    whole, expected, _ = speak(tiny, tmp_path / "whole.wav")
+    np.testing.assert_array_equal(samples, whole)
+    assert records == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_speech_whose_folder_is_taken_away_is_still_its_own(tiny, tmp_path):
+    """Somebody removes the folder, and speaks another text under the same name."""
+    other = dataclasses.replace(REQUEST, text="Something else.")
+
+    def progress(done: int, _spans: int) -> None:
+        if done == 1 and len(taken) == 0:
+            shutil.rmtree(tmp_path / "book.wav.partial")
+            break_off(tiny, tmp_path / "book.wav", 1, other)
+            taken.append(True)
+
+    taken: list[bool] = []
+    samples, records, _ = speak(tiny, tmp_path / "book.wav", progress=progress)
+    whole, expected, _ = speak(tiny, tmp_path / "whole.wav")
+    np.testing.assert_array_equal(samples, whole)
+    assert records == expected
+    assert speak(tiny, tmp_path / "book.wav", other)[2] == 1  # the other one is still there to go on with
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "to nowhere"])
+@pytest.mark.parametrize("name", ["samples.f32", "journal.jsonl"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_link_in_the_folder_is_not_followed(tiny, tmp_path, name, kind, restart):
+    partial, precious = tmp_path / "book.wav.partial", tmp_path / "precious"
+    partial.mkdir()
+    if kind != "to nowhere":
+        precious.write_text("years of work")
+    if kind == "hard":
+        (partial / name).hardlink_to(precious)
+    else:
+        (partial / name).symlink_to(precious)
+    with pytest.raises(RequestError, match=rf"{name} is (a link|no plain file)"):
+        speak(tiny, tmp_path / "book.wav", restart=restart)
+    assert precious.read_text() == "years of work" if kind != "to nowhere" else not precious.exists()
+
+
+def test_a_folder_that_is_a_link_is_not_followed(tiny, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "book.wav.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RequestError, match=r"book\.wav\.partial is a link, which is not followed"):
+        speak(tiny, tmp_path / "book.wav", restart=True)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_in_the_folder_is_not_waited_for(tiny, tmp_path):
+    (tmp_path / "book.wav.partial").mkdir()
+    os.mkfifo(tmp_path / "book.wav.partial" / "samples.f32")
+    with pytest.raises(RequestError, match="no plain file"):
+        speak(tiny, tmp_path / "book.wav")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_strangers_file_in_the_folder_stays(tiny, tmp_path, restart):
+    break_off(tiny, tmp_path / "book.wav", 1)
+    (tmp_path / "book.wav.partial" / "thesis.txt").write_text("years of work")
+    speak(tiny, tmp_path / "book.wav", restart=restart)
+    assert [path.name for path in tmp_path.rglob("*")] == ["book.wav.partial", "thesis.txt"]
+
+
+GOOD = {"spans": 1, "completes": True, "frames": 3, "record": {"verdict": "ok"}, "words": [], "symbols": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"completes": None, "frames": None}, "a 'completes' of it is None"),
+        ({"frames": "abc"}, "a 'frames' of it is 'abc'"),
+        ({"frames": 1e3}, "a 'frames' of it is 1000.0"),
+        ({"frames": -1}, "a 'frames' of it is -1 after 0"),
+        ({"frames": 10**30}, "a 'frames' of it is 1000"),
+        ({"spans": True}, "a 'spans' of it is True"),
+        ({"record": {}}, "a 'record' of it has no verdict"),
+        ({"words": [["a", 0, "b", ""]]}, "one of the 'words' of it is"),
+        ({"words": [["a", 0, 1]]}, "one of the 'words' of it is"),
+        ({"symbols": [["a", 0, math.nan]]}, "one of the 'symbols' of it is"),
+        ({"symbols": [7]}, "one of the 'symbols' of it is 7"),
+        ({"words": {}}, "a 'words' of it is {}"),
+    ],
+)
+def test_a_line_of_the_journal_that_is_wrong_is_one_sentence(tiny, tmp_path, change, says):
+    break_off(tiny, tmp_path / "book.wav", 1)
+    journal = tmp_path / "book.wav.partial" / "journal.jsonl"
+    header = journal.read_text("utf-8").splitlines(keepends=True)[0]
+    journal.write_text(header + json.dumps(GOOD | change) + "\n", "utf-8")
+    with pytest.raises(RequestError) as error:
+        speak(tiny, tmp_path / "book.wav")
+    assert f"is damaged, {says}" in str(error.value) and "--restart" in str(error.value)
+    assert speak(tiny, tmp_path / "book.wav", restart=True)[2] == 0
+
+
+def test_a_line_of_the_journal_that_lacks_something_is_one_sentence(tiny, tmp_path):
+    break_off(tiny, tmp_path / "book.wav", 1)
+    journal = tmp_path / "book.wav.partial" / "journal.jsonl"
+    header = journal.read_text("utf-8").splitlines(keepends=True)[0]
+    journal.write_text(header + '{"spans": 1}\n', "utf-8")
+    with pytest.raises(RequestError, match="a line of it has no 'completes'"):
+        speak(tiny, tmp_path / "book.wav")
+
+
+@pytest.mark.parametrize("header", [b"", b'{"request": "ab', b"[" * 100_000 + b"\n"])
+def test_samples_without_a_journal_of_theirs_are_not_cut(tiny, tmp_path, header):
+    break_off(tiny, tmp_path / "book.wav", 1)
+    partial = tmp_path / "book.wav.partial"
+    (partial / "journal.jsonl").write_bytes(header)
+    before = (partial / "samples.f32").read_bytes()
+    with pytest.raises(RequestError, match="--restart"):
+        speak(tiny, tmp_path / "book.wav")
+    assert (partial / "samples.f32").read_bytes() == before
 
 
 def test_a_process_that_is_killed_half_way_goes_on(tiny_path, tmp_path):

@@ -4,17 +4,21 @@ import io
 import itertools
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from fte import sound
+from fte import interruption, sound
 from fte.audio import HIGHEST_RATE
 from fte.constants import SAMPLE_RATE
 from fte.errors import RequestError
@@ -439,6 +443,92 @@ def test_a_disk_that_fills_up_at_the_last_bytes_is_noticed(tmp_path):
     said = json.loads(done.stdout)
     assert said == {s: f"cannot write {Path(tmp_path, 'a' + s)}: File too large" for s in SUFFIXES}
     assert list(tmp_path.iterdir()) == []
+
+
+# Signals, and what becomes of the file.
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    interruption._State.arrived = None
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["the command line's handlers", "Python's own"])
+@pytest.mark.parametrize("at", [2, 5])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_signal_while_the_encoder_writes_ends_it(suffix, at, ours, handlers, monkeypatch, tmp_path):
+    """Sent from within the callback of libsndfile, through which nothing can be raised."""
+    writes = []
+    write = sound._Sink.write
+
+    def signalling(self: object, data: bytes) -> int:
+        writes.append(len(data))
+        if len(writes) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(self, data)
+
+    if ours:
+        interruption.install()
+    else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    expected = interruption.Interrupted if ours else KeyboardInterrupt
+    monkeypatch.setattr("fte.sound._Sink.write", signalling)
+    samples = speechlike(30.0)
+    with pytest.raises(expected):
+        write_sound(tmp_path / f"a{suffix}", samples)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(expected):  # the handlers are as they were
+        signal.raise_signal(signal.SIGINT)
+    if not ours:
+        write_sound(tmp_path / f"a{suffix}", samples)
+        assert len(soundfile.read(tmp_path / f"a{suffix}")[0]) > 0
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+import fte.cli as cli
+from fte.sound import write_sound
+samples = (0.1 * np.random.default_rng(0).standard_normal(22_050 * 60)).astype(np.float32)
+
+def write(prog_name):
+    print("ready", flush=True)
+    while True:
+        write_sound("a" + sys.argv[1], samples)
+        print("done", flush=True)
+
+cli.app = write
+cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_signalled_while_it_encodes_leaves_whole_files_only(number, suffix, tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, suffix]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals
+    ) as process:
+        process.stdout.readline()
+        time.sleep(0.1 if number == signal.SIGINT else 0.4)
+        process.send_signal(number)
+        done, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + number, b"error: interrupted; nothing was left half-written\n")
+    assert [path.name for path in tmp_path.iterdir()] == ([f"a{suffix}"] if done else [])
+    if done:
+        seconds = soundfile.info(tmp_path / f"a{suffix}").duration
+        assert seconds == pytest.approx(60, abs=0.2)
+
+
+def heed_signals() -> None:
+    """The tests may run in the background, where Ctrl-C is ignored."""
+    for number in interruption.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 # Streamed PCM

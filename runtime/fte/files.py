@@ -216,9 +216,10 @@ def _sweep_key(folder: Path, key: str, own: Own | None, *, is_claimed: bool) -> 
     try:
         if not locked:
             return
-        shutil.rmtree(folder / f".fte-{key}.new", ignore_errors=True)
-        aside = folder / f".fte-{key}.old"
-        if own is not None and stat.S_ISDIR(os.lstat(aside).st_mode):
+        new, aside = (folder / f".fte-{key}{suffix}" for suffix in (".new", ".old"))
+        if _mode(new) is not None:
+            shutil.rmtree(new, ignore_errors=True)
+        if own is not None and _mode(aside) is not None:
             with contextlib.suppress(FteError):
                 _remove(aside, own(aside))
     finally:

@@ -37,6 +37,7 @@ def install() -> None:
 
 def ignore() -> None:
     """From now on nothing is interrupted: the program is about to end."""
+    _State.arrived = _State.waiting = None
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

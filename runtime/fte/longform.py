@@ -261,16 +261,18 @@ def _line_fault(line: dict[str, Any], frames: int) -> str:
     """What is wrong with a line of the journal that follows one of so many frames; empty where nothing is."""
     kinds = {"spans": int, "completes": bool, "frames": int, "record": dict, "words": list, "symbols": list}
     for name, kind in kinds.items():
-        if type(line.get(name)) is not kind:
-            return f"its {name!r} is {ascii(line.get(name))[:40]}"
+        if name not in line:
+            return f"a line of it has no {name!r}"
+        if type(line[name]) is not kind:
+            return f"a {name!r} of it is {ascii(line[name])[:40]}"
     if not frames <= line["frames"] < _MOST_FRAMES:
-        return f"its 'frames' is {line['frames']} after {frames}"
+        return f"a 'frames' of it is {line['frames']} after {frames}"
     if not isinstance(line["record"].get("verdict"), str):
-        return "its 'record' has no verdict"
+        return "a 'record' of it has no verdict"
     for name, texts in (("words", 2), ("symbols", 1)):
         for timing in line[name]:
             if not _is_timing(timing, texts):
-                return f"its {name!r} have {ascii(timing)[:40]} among them"
+                return f"one of the {name!r} of it is {ascii(timing)[:40]}"
     return ""
 
 

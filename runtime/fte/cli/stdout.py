@@ -23,9 +23,10 @@ class _Output(io.FileIO):
         size = memoryview(data).nbytes
         if self._failed:
             return size
+        if self.is_closed:
+            self._failed = True
+            raise OutputError("cannot write to standard output: it is closed")
         try:
-            if self.is_closed:
-                raise OutputError("cannot write to standard output: it is closed")
             while (written := super().write(data)) is None:  # a pipe that is full and must not be waited for
                 select.select([], [self], [])
         except BrokenPipeError as error:

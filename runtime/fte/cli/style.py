@@ -123,7 +123,7 @@ def extract(
         n_frames=frames,
     )
     make_folder(target.parent)
-    save_style(target, style)
+    save_style(target, style, overwrite=overwrite or out is not None)
     say(f"{target}: {len(chosen)} of {len(found.references)} recordings, {_whose(style)}")
 
 
@@ -168,7 +168,7 @@ def representatives(
     make_folder(voice_path(voice) / STYLES)
     for label, style in styles.items():
         target = targets[label]
-        save_style(target, dataclasses.replace(style, name=target.stem))
+        save_style(target, dataclasses.replace(style, name=target.stem), overwrite=overwrite)
         say(f"{target}: the representative of {sum(e.label == label for e in labelled)} recordings")
 
 

@@ -122,10 +122,11 @@ def check_voice(style: Style, voice_hash: str, called: str) -> None:
         )
 
 
-def save_style(path: Path | str, style: Style) -> None:
+def save_style(path: Path | str, style: Style, *, overwrite: bool = True) -> None:
     """Write a style as a .safetensors file, whole or not at all.
 
-    Raises RequestError for a name that does not end in .safetensors and a file that cannot be written.
+    Raises RequestError for a name that does not end in .safetensors, a file that cannot be written and, without
+    ``overwrite``, one that is there.
     """
     path = checks.path(path, "the file of the style")
     checks.kind(Style)(style, "style")
@@ -138,7 +139,7 @@ def save_style(path: Path | str, style: Style) -> None:
     encoded = safetensors.numpy.save({name: getattr(style, name) for name in _TENSORS}, metadata)
     if len(encoded) > MAX_FILE_BYTES:
         raise OutputError(f"cannot write {path}: it would be larger than {MAX_FILE_BYTES} bytes, so use fewer frames")
-    with atomic_file(path) as temporary:
+    with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(encoded)
 
 
