@@ -12,11 +12,14 @@ import torch
 
 from fte.backends import OnnxRuntimeBackend
 from fte.bundle import Bundle
+from fte.style.library import STYLES
+from fte.style.style import Style, save_style
 from fte.synthesizer import Synthesizer
 from fte_export.checkpoint import read_flowtron, read_waveglow
 from fte_export.pipeline import write_voice
 from fte_export.random_voice import TINY_FLOWTRON, random_flowtron, tiny_voice
 from fte_export.writer import Voice
+from styles import style_of
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 """What the public implementations compute; see the README there."""
@@ -96,3 +99,17 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own_styles(tiny: Synthesizer) -> Iterator[dict[str, Style]]:
+    """Two styles in the folder of the tiny voice."""
+    folder = tiny.bundle.path / STYLES
+    folder.mkdir()
+    styles = {"happy": style_of(tiny), "sad": style_of(tiny, "sad", mean=np.full(80, -0.3, np.float32))}
+    for name, style in styles.items():
+        save_style(folder / f"{name}.safetensors", style)
+    yield styles
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

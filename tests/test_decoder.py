@@ -335,6 +335,14 @@ def test_a_forward_flow_ends_where_its_attention_reaches_the_end(decoder):
     assert (decoded.ended, len(decoded.mel)) == ("attention", 40 + AFTER)
 
 
+@pytest.mark.parametrize("symbols", [2, 3])
+def test_a_text_of_two_or_three_symbols_is_read_at_its_very_last(symbols, decoder):
+    """Its last two are nearly all of it: "A." would be over before the sound of its letter is."""
+    path = [s for s in range(symbols) for _ in range(20)]
+    (decoded,) = decoder("one_flow").decode([guided(path + [symbols - 1] * 50, symbols, 1, stop_with_attention=True)])
+    assert (decoded.ended, len(decoded.mel)) == ("attention", 20 * (symbols - 1) + AFTER)
+
+
 @pytest.mark.parametrize(
     "path",
     [

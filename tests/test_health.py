@@ -47,6 +47,36 @@ def soft(path: np.ndarray, n_symbols: int = len(TEXT), width: float = 0.6) -> np
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.parametrize(
+    ("symbols", "frames", "ok"),
+    [
+        (1, 1, False),
+        (2, 7, False),
+        (2, 8, True),
+        (3, 8, True),
+        (40, 79, False),
+        (40, 80, True),
+        (40, 150, True),  # 3.8 frames a symbol: the fastest of 2,700 recordings
+    ],
+)
+def test_an_utterance_of_a_few_frames_is_too_short_whatever_its_attention(symbols, frames, ok):
+    """At least 8 frames, and 2 for each symbol: half of what is found in recordings."""
+    path = np.arange(frames) * symbols // frames
+    found = judge([soft(path, symbols)], ended="gate")
+    assert ("too short" not in [fault.kind for fault in found.faults]) == ok
+    assert ok or (found.verdict == "too short" and found.cost > 0)
+
+
+def test_what_is_too_short_says_so():
+    found = judge([soft(np.zeros(1), 2)], ended="gate")
+    assert found.faults[-1].message == "the utterance lasts 0.01 s, too short for 2 symbols"
+
+
+def test_the_longer_of_two_attempts_that_are_too_short_costs_less():
+    shorter, longer = (judge([soft(np.zeros(t), 2)], ended="gate").cost for t in (1, 5))
+    assert shorter > longer > 0
+
+
 def verdict(path: np.ndarray, ended: str = "gate", words=WORDS) -> Health:
     return judge([soft(path)], ended=ended, words=words)
 
@@ -327,7 +357,7 @@ def test_the_cost_ranks_attempts():
 @pytest.mark.parametrize("n_symbols", [1, 2, 5])
 def test_the_smallest_utterances_are_judged(frames, n_symbols):
     path = np.linspace(0, n_symbols - 1, frames).round()
-    assert judge([soft(path, n_symbols, 0.1)], ended="gate").verdict in ("ok", "skipped", "unaligned")
+    assert judge([soft(path, n_symbols, 0.1)], ended="gate").verdict in ("too short", "unaligned")
 
 
 def test_words_outside_the_text_are_refused():

@@ -8,6 +8,7 @@ import pytest
 from fte import Request
 from fte.errors import RequestError
 from fte.record import request_record
+from fte.style.mixing import mix
 from fte.style.ramps import ramp_by_time, ramp_by_word
 from fte.style.style import Style
 from tolerances import assert_close
@@ -129,3 +130,41 @@ def test_the_record_names_the_style_and_tells_styles_apart(tiny, style):
     ramps = [ramp_by_time([(0.0, style()), (p, style(0.1))]) for p in (0.5, 1.0)]
     records = [request_record(tiny, dataclasses.replace(Request(TEXT), style=ramp)) for ramp in ramps]
     assert records[0]["options"]["style"] != records[1]["options"]["style"]
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("name", ["happy", "happy:2", "happy:0.5,sad:0.5", "styles/happy.safetensors"])
+def test_a_name_does_what_its_style_does(name, tiny, own_styles, monkeypatch):
+    monkeypatch.chdir(tiny.bundle.path)
+    happy, sad = own_styles["happy"], own_styles["sad"]
+    style = mix({happy: 0.5, sad: 0.5}) if "sad" in name else happy
+    np.testing.assert_array_equal(mel(tiny, style=name), mel(tiny, style=style))
+    np.testing.assert_array_equal(tiny.style(name).mean, style.mean)
+
+
+def test_names_work_in_requests_streams_batches_and_records(tiny, own_styles):
+    named, given = (Request(TEXT, style=s, seed=4, max_frames=50) for s in ("happy", own_styles["happy"]))
+    expected = tiny.synthesize_batch([given])[0].samples
+    np.testing.assert_array_equal(tiny.synthesize_batch([named])[0].samples, expected)
+    with tiny.stream(named) as stream:
+        np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in stream]), expected)
+    assert request_record(tiny, named) == request_record(tiny, given)
+    assert [planned.span for planned in tiny.plan(named)] == [planned.span for planned in tiny.plan(given)]
+
+
+def test_names_work_in_ramps(tiny, own_styles):
+    named = ramp_by_time([(0.0, "happy"), (0.5, None), (1.0, "sad")])
+    given = ramp_by_time([(0.0, own_styles["happy"]), (0.5, None), (1.0, own_styles["sad"])])
+    np.testing.assert_array_equal(mel(tiny, style=named), mel(tiny, style=given))
+    with pytest.raises(RequestError, match="the ramp has 'happy' by name alone"):
+        named.means(4)
+
+
+@pytest.mark.parametrize("style", ["angry", "happy:1,angry:1", ramp_by_time([(0.0, "angry"), (1.0, "happy")])])
+def test_a_name_that_the_voice_has_not_is_refused_with_those_it_has(style, tiny, own_styles):
+    with pytest.raises(
+        RequestError, match=r"this voice has no style 'angry' in its folder styles \(it has happy, sad\)"
+    ):
+        tiny.synthesize(TEXT, style=style)

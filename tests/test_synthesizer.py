@@ -1,5 +1,9 @@
 """The facade: requests, their noise, batches and the decode call."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +13,7 @@ from fte.errors import BackendError, BundleError, RequestError
 from fte.speech import frames_ceiling
 from fte.takes import Piece, Take
 from fte.text.spans import Span
+from styles import style_of
 from tolerances import assert_close
 
 TEXTS = ["Yes.", "Kids are talking by the door.", "No, never!", "Dogs are sitting by the door, and so am I."]
@@ -159,3 +164,167 @@ class TestDecode:
 def test_what_is_no_text_is_refused(nonsense, tiny):
     with pytest.raises(RequestError, match=f"a {type(nonsense).__name__} was given to be spoken: give a text"):
         tiny.synthesize(nonsense)
+
+
+# --- bare text ---
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("A", "."),
+        ("Hi", "."),
+        ("Hello there", "."),
+        ("Hi.", ""),
+        ("Why?", ""),
+        ("Never!", ""),
+        ("One,", ""),
+        ("One;", ""),
+        ('He said "never!"', ""),
+        ('He said "never"', "."),
+        ("(Perhaps)", "."),
+        ("I met the Dr", "."),
+        ("It costs $5", "."),
+        ("{HH AY1}", "."),
+    ],
+)
+def test_bare_text_gets_an_end(text, end, tiny):
+    (planned,) = tiny.plan(Request(text))
+    spoken = tiny._renderer.spoken_transcript(Request(text), planned.span)
+    assert "".join(spoken.symbols) == "".join(tiny.transcript(text).symbols) + end
+    assert spoken.words == tiny.transcript(text).words
+
+
+def test_the_end_of_a_text_that_has_one_changes_no_bit(tiny):
+    bare, ended = (tiny.synthesize(text, seed=2, max_frames=20, retries=0).samples for text in ("Hello", "Hello."))
+    np.testing.assert_array_equal(bare, ended)
+
+
+def test_a_span_that_ends_between_words_gets_a_comma(tiny):
+    request = Request("one two three four five six", span_symbols=12)
+    plan = tiny.plan(request)
+    marks = [tiny._renderer.spoken_transcript(request, planned.span).symbols[-1] for planned in plan]
+    assert len(plan) > 1
+    assert marks == [","] * (len(plan) - 1) + ["."]
+    assert all(len(tiny._renderer.spoken_transcript(request, p.span).ids) <= 12 for p in plan)
+
+
+def test_a_rhythm_is_of_the_symbols_as_they_are(tiny):
+    """Of a recording's attention no column can be made up for an end that its text has not."""
+    symbols = len(tiny.text_ids("Hi"))
+    uniform = np.full((12, symbols), 1 / symbols, np.float32)
+    assert tiny.synthesize("Hi", rhythm=(uniform, uniform)).attention[0].shape == (12, symbols)
+
+
+def test_ids_of_a_text_are_the_reference_s_without_an_end(tiny):
+    assert tiny.transcript("Hi").symbols == ("@HH", "@AY1")
+
+
+# --- names ---
+
+
+def test_a_voice_is_loaded_by_its_name(tiny_path, monkeypatch, tmp_path):
+    monkeypatch.setattr("fte.installed.tiny_path", lambda: tiny_path)
+    assert Synthesizer.load("tiny", device="cpu", precision="fp32").bundle.path == tiny_path
+    monkeypatch.chdir(tmp_path)
+    for folder in ("./tiny", tmp_path / "tiny"):
+        with pytest.raises(BundleError, match="there is no such folder"):
+            Synthesizer.load(folder, device="cpu")
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ("onnxruntime", "vocoder.int8.bin"),
+        ("onnxruntime", "flow_1_guided.int8.onnx"),
+        ("onnxruntime", "encoder.fp32.bin"),  # which int8 takes as it is
+        ("native", "engine.int8.safetensors"),
+    ],
+)
+def test_a_file_that_was_changed_is_found_when_the_voice_is_loaded(backend, name, tiny_path, tmp_path):
+    if backend == "native":
+        pytest.importorskip("fte._native")
+    shutil.copytree(tiny_path, tmp_path / "voice")
+    flip(tmp_path / "voice" / name)
+    with pytest.raises(BundleError, match=f"{name} is not the file that was exported"):
+        Synthesizer.load(tmp_path / "voice", device="cpu", precision="int8", backend=backend)
+
+
+def test_files_that_speaking_does_not_open_are_not_read_when_a_voice_is_loaded(tiny_path, tmp_path):
+    shutil.copytree(tiny_path, tmp_path / "voice")
+    for name in ("vocoder.fp32.bin", "posterior.fp32.bin", "engine.int8.safetensors"):
+        flip(tmp_path / "voice" / name)
+    Synthesizer.load(tmp_path / "voice", device="cpu", precision="int8", backend="onnxruntime")
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+# --- one rule for numbers that no speech has ---
+
+
+@pytest.mark.parametrize("value", [-3e38, 3e38, 100.5, -100.5])
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+def test_numbers_that_no_speech_has_are_refused_by_name_on_every_backend(value, backend, tiny_path):
+    if backend == "native":
+        pytest.importorskip("fte._native")
+    voice = Synthesizer.load(tiny_path, device="cpu", precision="fp32", backend=backend)
+    wrong = np.zeros((6, 80), np.float32)
+    wrong[3, 7] = value
+    with pytest.raises(RequestError, match=re.escape(f"mel has the value {value:g}: give numbers from -100 to 100")):
+        voice.vocode(wrong)
+    with pytest.raises(RequestError, match=re.escape(f"z has the value {value:g}: give numbers from -100 to 100")):
+        voice.decode([1, 2, 3], wrong)
+    wrong[3, 7] = np.copysign(100, value)
+    voice.decode([1, 2, 3], wrong)
+
+
+def test_a_style_s_weight_may_not_leave_the_bounds(tiny):
+    style = style_of(tiny, mean=np.full(80, 30.0, np.float32))
+    with pytest.raises(RequestError, match=r"the style 'happy' times its weight reaches 120: give a style_weight with"):
+        tiny.synthesize("Hi.", style=style, style_weight=4.0)
+    with pytest.raises(RequestError, match="mean has a value of magnitude 3e\\+38, above 100"):
+        style_of(tiny, mean=np.full(80, 3e38, np.float32))
+
+
+# --- company ---
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("native", "int8")]
+)
+def test_a_request_of_several_spans_is_streamed_as_it_is_whole(backend, precision, tiny_path):
+    """Bit for bit, though spans of unlike lengths would change each other in one batch of ONNX Runtime."""
+    if backend == "native":
+        pytest.importorskip("fte._native")
+    voice = Synthesizer.load(tiny_path, device="cpu", precision=precision, backend=backend)
+    text = "Kids are talking by the door. Dogs are sitting by the door, and so am I. Never again will we walk there!"
+    request = Request(text, seed=4, max_frames=90, retries=0)
+    (whole,) = voice.synthesize_batch([request])
+    assert len(whole.spans) == 3
+    np.testing.assert_array_equal(voice.synthesize(text, seed=4, max_frames=90, retries=0).samples, whole.samples)
+
+
+@pytest.mark.parametrize(("exact", "sizes"), [(True, [5]), (False, [2, 2, 1])])
+def test_spans_of_a_request_take_turns_where_company_would_change_them(exact, sizes, tiny, monkeypatch):
+    """Requests of two and of three spans."""
+    made: list[int] = []
+    decode = tiny.decoder.decode
+    monkeypatch.setattr(tiny.decoder, "decode", lambda batch: made.append(len(batch)) or decode(batch))
+    monkeypatch.setattr(type(tiny.backend), "exact_in_company", exact)
+    texts = [
+        "Kids are talking by the door. Dogs are sitting by the door.",
+        "Kids are talking by the door. Dogs are sitting by the door. Never again will we walk there!",
+    ]
+    batch = tiny.synthesize_batch([Request(text, max_frames=20, retries=0) for text in texts])
+    assert made == sizes
+    assert [[span.text for span in speech.spans] for speech in batch] == [
+        [span.span.text for span in tiny.plan(text)] for text in texts
+    ]

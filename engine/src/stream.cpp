@@ -31,14 +31,15 @@ bool within(float value, float least, float most) { return value >= least && val
 }  // namespace
 
 bool Arrival::step(const float* attention) {
-  constexpr int kEdge = 2, kSettled = 3, kFading = 10;
+  constexpr int kSettled = 3, kFading = 10;
   const int symbols = static_cast<int>(seen_.size());
+  const int last = std::clamp(symbols / 2, 1, 2);  // symbols that are the end: of two or three only the very last
   const int place = static_cast<int>(std::max_element(attention, attention + symbols) - attention);
   if (!seen_[at(place)]) {
     seen_[at(place)] = true;
     ++count_;
   }
-  const bool edge = backward_ ? place < kEdge : place >= symbols - kEdge;
+  const bool edge = backward_ ? place < last : place >= symbols - last;
   at_edge_ = 2 * count_ >= symbols && edge ? at_edge_ + 1 : 0;
   if (since_ > 0 || at_edge_ >= kSettled) ++since_;
   return since_ > kFading;

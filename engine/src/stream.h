@@ -39,7 +39,8 @@ struct StreamOptions {
 };
 
 // Tells when a text has been read: where the attention has seen half of the symbols and then stays on the last two (the
-// first two, in a backward flow) for three frames. The utterance goes on for ten more, to let the last sound fade.
+// first two, in a backward flow) for three frames; of two or three symbols only on the very last (first). The utterance
+// goes on for ten more, to let the last sound fade.
 class Arrival {
  public:
   Arrival(int symbols, bool backward) : backward_(backward), seen_(static_cast<std::size_t>(symbols)) {}

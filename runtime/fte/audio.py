@@ -340,7 +340,7 @@ def _file_blocks(sound: soundfile.SoundFile) -> Iterator[Floats]:
 
 def _checked(samples: npt.ArrayLike, *, longer_than: int = -1) -> Floats:
     """``samples`` as float32, or a RequestError that says what is wrong with them."""
-    values = checks.as_array(samples, "samples")
+    values: npt.NDArray[np.floating] = checks.as_array(samples, "samples")
     if values.ndim != 1:
         raise RequestError(f"samples must be one row of numbers (n,), not of shape {values.shape}")
     if values.dtype.kind != "f":

@@ -4,6 +4,7 @@ A check takes a value of any kind and the name of its parameter, and raises Requ
 front of a function, so that its body sees what its annotations promise.
 """
 
+import contextlib
 import functools
 import inspect
 import numbers
@@ -42,12 +43,11 @@ def arguments(**checks: Check) -> Callable[[F], F]:
 
 def shown(value: object) -> str:
     """A value of any kind in a few characters that any terminal can show; of large things their kind alone."""
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return "a value too long to show"
     if value is None or isinstance(value, str | bytes | numbers.Number):
-        short = value[: _SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value
-        try:
-            written = ascii(short.item() if hasattr(short, "item") else short)
-        except ValueError:  # a whole number of more digits than Python writes
-            written = f"a number of type {type(value).__name__}"
+        short: Any = value[: _SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value
+        written = ascii(short.item() if hasattr(short, "item") else short)
         return written if len(written) <= _SHOWN_CHARACTERS else f"{written[: _SHOWN_CHARACTERS - 3]}..."
     return f"of type {type(value).__name__}"
 
@@ -66,23 +66,30 @@ def text(value: object, name: str) -> str:
 
 def number(value: object, name: str, least: float, most: float) -> float:
     """A real number within bounds, which NaN never is, nor a truth value."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= value <= most:
-        raise refuse(value, name, f"a number from {least:g} to {most:g}")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, numbers.Real) and least <= cast(float, value) <= most:
+        with contextlib.suppress(OverflowError):  # a whole number beyond all floats
+            return float(value)
+    raise refuse(value, name, f"a number from {least:g} to {most:g}")
+
+
+def is_whole(value: object, least: int, most: int) -> bool:
+    """Whether a value is a whole number within bounds, and no truth value."""
+    is_kind = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_kind and bool(least <= cast(int, value) <= most)
 
 
 def whole(value: object, name: str, least: int, most: int) -> int:
     """A whole number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value <= most:
+    if not is_whole(value, least, most):
         raise refuse(value, name, f"a whole number from {least} to {most}")
-    return int(value)
+    return int(cast(int, value))
 
 
 def integer(value: object, name: str) -> int:
-    """A whole number; of what size, somebody else checks."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    """A whole number of 64 bits; of what size, somebody else checks."""
+    if not is_whole(value, -(1 << 63), (1 << 63) - 1):
         raise refuse(value, name, "a whole number")
-    return int(value)
+    return int(cast(int, value))
 
 
 def flag(value: object, name: str) -> bool:
@@ -95,12 +102,14 @@ def flag(value: object, name: str) -> bool:
 def path(value: object, name: str) -> Path:
     """The path of a file or folder, which the system could have."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(found, str) or not found or "\0" in found:
+    if not isinstance(found, str) or not found:
         raise refuse(found, name, "the path of a file or folder")
+    if "\0" in found:
+        raise RequestError(f"cannot read or write {name}: its path has a null character in it")
     try:
         os.fsencode(found)
     except UnicodeEncodeError as error:
-        raise refuse(found, name, "a path without halves of surrogate pairs") from error
+        raise RequestError(f"cannot read or write {name}: its path has half of a surrogate pair in it") from error
     return Path(found)
 
 
@@ -175,8 +184,8 @@ def pair(first: Check, second: Check) -> Check:
     return check_entries
 
 
-def floats(axes: int, most: float | None = None) -> Check:
-    """A check for arrays (or lists) of real numbers with so many axes; with ``most``, finite and no larger than it."""
+def floats(axes: int | None = None, most: float | None = None) -> Check:
+    """A check for arrays (or lists) as `array` makes it."""
     return lambda value, name: array(value, name, axes, most)
 
 
@@ -190,12 +199,12 @@ def as_array(value: object, name: str) -> Any:
         raise refuse(value, name, "an array of numbers") from error
 
 
-def array(value: object, name: str, axes: int, most: float | None = None) -> Any:
-    """``value`` as an array of real numbers with so many axes; with ``most``, finite and of no larger magnitude."""
+def array(value: object, name: str, axes: int | None = None, most: float | None = None) -> Any:
+    """``value`` as an array of real numbers, with so many axes, and finite and of a magnitude of at most ``most``."""
     values = as_array(value, name)
-    if values.dtype.kind not in "fiu" or values.ndim != axes:
-        given = f"{values.dtype} of shape {values.shape}"
-        raise RequestError(f"{name} is {given}: give an array of numbers with {axes} {'axes' if axes > 1 else 'axis'}")
+    if values.dtype.kind not in "fiu" or axes not in (None, values.ndim):
+        shape = "" if axes is None else f" with {axes} {'axis' if axes == 1 else 'axes'}"
+        raise RequestError(f"{name} is {values.dtype} of shape {values.shape}: give an array of numbers{shape}")
     if most is not None:
         magnitude(values, name, most)
     return values
@@ -218,7 +227,7 @@ def one_of(options: Sequence[str]) -> Check:
 
     def check(value: object, name: str) -> object:
         if not isinstance(value, str) or value not in options:
-            raise refuse(value, name, f"one of {', '.join(options)}")
+            raise refuse(value, name, f"{', '.join(options[:-1])} or {options[-1]}")
         return value
 
     return check

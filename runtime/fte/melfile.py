@@ -29,7 +29,7 @@ def save_mel(path: Path | str, mel: npt.ArrayLike) -> None:
     Raises RequestError for another shape or kind, values that are not finite or beyond the limit, a name that does not
     end in .npy, and a file that cannot be written.
     """
-    path, values = checks.path(path, "the file of the mel"), checks.array(mel, "the mel", 2)
+    path, values = checks.path(path, "the file of the mel"), checks.as_array(mel, "the mel")
     if path.suffix.lower() != ".npy":
         raise RequestError(f"cannot write {path}: the name of a mel file must end in .npy")
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f":

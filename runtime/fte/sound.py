@@ -443,7 +443,7 @@ def _check_seconds(seconds: float) -> None:
 
 def _row(samples: npt.ArrayLike) -> npt.NDArray[np.floating]:
     """``samples`` as an array (n,) of floats, not copied, its values not looked at yet."""
-    values = checks.as_array(samples, "samples")
+    values: npt.NDArray[np.floating] = checks.as_array(samples, "samples")
     if values.ndim != 1:
         raise RequestError(f"samples must be one row of numbers (n,), not of shape {values.shape}")
     if values.dtype.kind != "f":

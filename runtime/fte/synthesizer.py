@@ -213,14 +213,14 @@ class Synthesizer:
         return PosteriorExtractor(self.bundle, self.backend, self.frontend)
 
     @checks.arguments(
-        mel=checks.floats(2),
+        mel=checks.floats(),
         sigma=checks.within(0, MAX_SIGMA),
         seed=checks.wholes(0, SEED_LIMIT - 1),
         request=checks.wholes(0, SEED_LIMIT - 1),
-        noise=checks.optional(checks.floats(2)),
+        noise=checks.optional(checks.floats()),
         denoiser=checks.within(0, MAX_DENOISER),
-        chunk=checks.wholes(1, LIMITS.frames),
-        overlap=checks.wholes(0, LIMITS.frames),
+        chunk=checks.integer,
+        overlap=checks.integer,
     )
     def vocode(
         self,
@@ -317,7 +317,7 @@ class Synthesizer:
 
         Raises RequestError for the first request that cannot be spoken, before anything is computed.
         """
-        if isinstance(requests, str | bytes) or not isinstance(requests, Iterable):
+        if isinstance(requests, str | bytes | np.ndarray) or not isinstance(requests, Iterable):
             raise checks.refuse(requests, "requests", "a list of texts and Requests")
         asked = [self.resolved(request) for request in requests]
         plans = [list(self._renderer.plan(request)) for request in asked]

@@ -20,6 +20,7 @@ intervals without text. What was skipped has no time and is left out. ARPAbet go
 import dataclasses
 import html
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,9 @@ class Timings:
 
     def __post_init__(self) -> None:
         """Raise RequestError unless the times are in order and within the duration, to a microsecond."""
+        checks.number(self.duration, "duration", 0, sys.float_info.max)
+        for name in ("words", "symbols"):
+            checks.each(checks.kind(Timing))(getattr(self, name), name)
         slack = 10**-_DIGITS
         for name, timings in (("word", self.words), ("symbol", self.symbols)):
             earliest = 0.0

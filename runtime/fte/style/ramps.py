@@ -10,9 +10,9 @@ Ramps by word need the frame at which each word starts, before the utterance is 
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,8 @@ class Ramp:
         word_starts: the frame at which each word starts, never falling, for a ramp by word.
         Raises RequestError for a number of frames or word starts out of range, and a ramp beyond the last word.
         """
-        checks.whole(frames, "the number of frames of a ramp", 1, LIMITS.frames)
+        if not checks.is_whole(frames, 1, LIMITS.frames):
+            raise RequestError(f"a ramp was asked for over {checks.shown(frames)} frames: give 1 to {LIMITS.frames}")
         if unknown := [knot.style for knot in self.knots if isinstance(knot.style, str)]:
             raise RequestError(f"the ramp has {unknown[0]!r} by name alone: speak with it, or load the style")
         at = self._places(frames, word_starts)
@@ -146,7 +147,7 @@ def ramp_over_words(ranges: Sequence["StyledWords"], styles: Mapping[str, Style]
 
     base: None is the plain prior. Raises RequestError for no ranges, ranges out of order, and unknown styles.
     """
-    checks.each(checks.kind(StyledWords))(ranges, "the marked words")
+    _check_marked(ranges)
     checks.mapping(checks.text, checks.kind(Style))(styles, "styles")
     checks.optional(checks.kind(Style))(base, "base")
     if not ranges:
@@ -169,6 +170,14 @@ def ramp_over_words(ranges: Sequence["StyledWords"], styles: Mapping[str, Style]
     return Ramp((*knots, *_border(reached, current, base)), "word")
 
 
+def _check_marked(ranges: object) -> None:
+    checks.each(checks.kind(StyledWords))(ranges, "the marked words")
+    for marked in cast(Sequence[StyledWords], ranges):
+        checks.text(marked.name, "the name of the marked words")
+        for place in (marked.start, marked.stop):
+            checks.whole(place, "the place of the marked words", 0, LIMITS.request_characters)
+
+
 def _border(word: int, before: Style | None, after: Style | None) -> tuple[Knot, ...]:
     """The crossfade at the start of a word; at the first one there is nothing to come from."""
     if word == 0:
@@ -178,6 +187,7 @@ def _border(word: int, before: Style | None, after: Style | None) -> tuple[Knot,
 
 def _checked_starts(word_starts: Sequence[int], frames: int) -> list[int]:
     """The frame at which each word starts, and the end of the utterance."""
+    checks.array(word_starts, "the first frames of the words", 1)
     if not 1 <= len(word_starts) <= LIMITS.symbols:
         raise RequestError(
             f"a ramp by word was asked for over {len(word_starts)} words: give the first frame of each, "
@@ -236,6 +246,8 @@ def parse_styled_text(text: str, known: Collection[str] | None = None) -> tuple[
     closed without being open, marks nothing or stands within a word, and more than MAX_RANGES marked parts.
     """
     checks.text(text, "text")
+    if known is not None:
+        checks.each(checks.text)(list(known) if isinstance(known, Mapping | Set) else known, "known")
     if len(text) > LIMITS.request_characters:
         raise RequestError(f"the text has {len(text)} characters, more than {LIMITS.request_characters}: split it")
     plain, end = "", 0

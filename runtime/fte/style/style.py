@@ -105,7 +105,8 @@ class Style:
 
         Raises RequestError for a count outside 1 to LIMITS.frames.
         """
-        checks.whole(count, "the number of frames of a style", 1, LIMITS.frames)
+        if not checks.is_whole(count, 1, LIMITS.frames):
+            raise RequestError(f"a style was asked for over {checks.shown(count)} frames: give 1 to {LIMITS.frames}")
         return repeated(np.atleast_2d(self.mean), count)
 
 
@@ -288,13 +289,14 @@ def _wrong_arrays(style: Style) -> Iterator[str]:
         elif name != "mean" and (values < 0).any():
             yield f"{name} has values below 0, which no standard deviation has"
     if all(isinstance(values, np.ndarray) for values in arrays.values()):
-        yield from _wrong_shapes(style.mean.shape, style.spread.shape, style.utterance_spread.shape, style.aggregation)
+        is_batch = isinstance(style.aggregation, str) and style.aggregation == "batch"
+        yield from _wrong_shapes(style.mean.shape, style.spread.shape, style.utterance_spread.shape, is_batch=is_batch)
 
 
 def _wrong_shapes(
-    mean: tuple[int, ...], spread: tuple[int, ...], utterance_spread: tuple[int, ...], aggregation: str
+    mean: tuple[int, ...], spread: tuple[int, ...], utterance_spread: tuple[int, ...], *, is_batch: bool
 ) -> Iterator[str]:
-    expected = ("T", "M") if aggregation == "batch" else ("M",)
+    expected = ("T", "M") if is_batch else ("M",)
     channels = mean[-1] if mean else 0
     if len(mean) != len(expected) or not 1 <= channels <= _MAX_CHANNELS:
         yield f"mean has shape {mean}, not ({', '.join(expected)}) with 1 to {_MAX_CHANNELS} channels"
@@ -313,7 +315,7 @@ def _wrong_plain_fields(style: Style) -> Iterator[str]:
     yield from _wrong_number("lam", style.lam, 0.0, MAX_LAM)
     if style.speaker is not None:
         yield from _wrong_whole("speaker", style.speaker, 0, _MAX_SPEAKERS - 1)
-    if style.aggregation not in _AGGREGATIONS:
+    if not isinstance(style.aggregation, str) or style.aggregation not in _AGGREGATIONS:
         yield f"aggregation is {_shown(style.aggregation)}, not one of {', '.join(_AGGREGATIONS)}"
 
 
@@ -354,10 +356,7 @@ def is_number(value: object, least: float, most: float) -> bool:
 
 def _shown(value: object) -> str:
     """A value of unknown length and content in a few characters that any terminal can show."""
-    if isinstance(value, list | dict | tuple) or (isinstance(value, int) and abs(value) >= 1 << 64):
-        return "a value too long to show"
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return "a value too long to show" if isinstance(value, list | dict | tuple) else checks.shown(value)
 
 
 def _listed(names: list[str]) -> str:
