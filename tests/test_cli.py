@@ -751,7 +751,7 @@ def test_what_needs_no_standard_output_works_without_one(tiny_path, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_behind_standard_error_hides_the_sentence_alone(tiny_path):
-    assert shown(("info", "nothing"), tiny_path, "2> /dev/full") == (2, "")
+    assert shown(("info", "nothing"), tiny_path, "2> /dev/full") == (3, "")
 
 
 def test_a_pipe_that_must_not_be_waited_for_gets_everything(tiny_path):
