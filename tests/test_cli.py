@@ -232,6 +232,15 @@ def test_the_tiny_voice_is_made_once_and_kept_in_the_cache(run, tmp_path):
     assert Bundle.open(made).manifest.name == "tiny"
 
 
+def test_two_that_need_the_tiny_voice_at_once_both_get_it(tmp_path):
+    main = "import sys; sys.argv[0] = 'fte'; from fte.cli import main; main()"
+    command = [sys.executable, "-c", main, "text", "Hello.", "--voice", "tiny"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"]
+    assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    assert [path.name for path in (tmp_path / "fte").iterdir()] == [f"tiny-{fte.__version__}"]
+
+
 def cut(path: Path) -> None:
     (path / "flow_0.int8.bin").write_bytes(b"")
 
@@ -742,7 +751,7 @@ def test_what_needs_no_standard_output_works_without_one(tiny_path, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_behind_standard_error_hides_the_sentence_alone(tiny_path):
-    assert shown(("info", "nothing"), tiny_path, "2> /dev/full") == (2, "")
+    assert shown(("info", "nothing"), tiny_path, "2> /dev/full") == (3, "")
 
 
 def test_a_pipe_that_must_not_be_waited_for_gets_everything(tiny_path):

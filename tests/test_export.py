@@ -16,9 +16,18 @@ from fte.bundle import Bundle
 from fte.errors import CheckpointError, RequestError, VerificationError
 from fte.synthesizer import Synthesizer
 from fte_export import pipeline
-from fte_export.pipeline import BLOCKS, ExportOptions, export_voice, parse_precisions, verify_files, write_voice
+from fte_export.pipeline import (
+    BLOCKS,
+    PRECISIONS,
+    ExportOptions,
+    export_voice,
+    file_names,
+    parse_precisions,
+    verify_files,
+    write_voice,
+)
 from fte_export.quantize import quantize_blocks, quantize_columns
-from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW, random_voice
+from fte_export.random_voice import TINY_FLOWTRON, TINY_WAVEGLOW, random_voice, tiny_voice
 from fte_export.verify import Parity
 from public_format import save_flowtron, save_waveglow
 from tolerances import assert_close
@@ -524,6 +533,26 @@ def test_a_folder_of_something_else_is_never_overwritten(content, says, tmp_path
     assert "precious is not overwritten" in str(error.value) and says in str(error.value)
     assert {path.name: path.read_text() for path in folder.iterdir()} == content
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("precisions", [("fp32",), ("fp32", "int8"), PRECISIONS])
+def test_the_names_of_a_bundles_files_are_known_before_they_are_written(precisions, tmp_path):
+    voice = dataclasses.replace(tiny_voice(), blocks=(1, 8))
+    write_voice(voice, tmp_path / "voice", precisions)
+    assert {path.name for path in (tmp_path / "voice").iterdir()} == file_names(voice, precisions)
+
+
+@pytest.mark.parametrize("manifest", ["kept", "lost", "of another version"])
+def test_a_voice_in_memory_replaces_no_strangers_file(manifest, tiny_path, tmp_path):
+    folder = Path(shutil.copytree(tiny_path, tmp_path / "voice"))
+    if manifest != "kept":
+        (folder / "manifest.json").write_text("{" if manifest == "lost" else '{"format": "fte-voice", "version": 0}')
+    write_voice(tiny_voice(), folder)
+    assert Bundle.open(folder).check_files() == []
+    (folder / "thesis.pdf").write_text("years of work")
+    with pytest.raises(RequestError, match=r"it holds more than a bundle \('thesis.pdf'\)"):
+        write_voice(tiny_voice(), folder)
+    assert (folder / "thesis.pdf").read_text() == "years of work"
 
 
 def test_a_failed_overwriting_keeps_the_old_bundle(tmp_path):

@@ -284,3 +284,14 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.safetensors")
     with pytest.raises(RequestError, match="a device or a pipe"):
         load_style(tmp_path / "a.safetensors")
+
+
+def test_a_style_that_is_there_is_kept_where_nobody_asked_to_replace_it(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_style(path, style())
+    before = path.read_bytes()
+    with pytest.raises(RequestError, match="exists already"):
+        save_style(path, style(sigma=0.25), overwrite=False)
+    assert path.read_bytes() == before
+    save_style(path, style(sigma=0.25))
+    assert load_style(path).sigma == 0.25

@@ -203,21 +203,27 @@ def _make_monitor(library: Library, progress: Callable[[float], None]) -> Any:
             self._lock = threading.Lock()
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if parent is None:
-                with self._lock:
-                    self._steps[phase] = steps
+            try:
+                if parent is None:
+                    with self._lock:
+                        self._steps[phase] = steps
+            except BaseException as error:  # nothing may be raised through the library
+                self.stopped_by = error
 
         def phase_finish(self, phase: str) -> None:
-            with self._lock:
-                self._steps.pop(phase, None)
+            try:
+                with self._lock:
+                    self._steps.pop(phase, None)
+            except BaseException as error:
+                self.stopped_by = error
 
         def step_complete(self, phase: str, step: int) -> bool:
             try:
                 with self._lock:
                     steps = self._steps.get(phase)
-                if steps:
+                if steps and self.stopped_by is None:
                     progress(min(1.0, (step + 1) / steps))
-            except BaseException as error:  # nothing may be raised through the library
+            except BaseException as error:
                 self.stopped_by = error
             return self.stopped_by is None
 

@@ -70,7 +70,7 @@ def check_combination(mode: Mode, given: Collection[str], values: Mapping[str, A
     _refuse(useless, f"for {WHAT[mode]}")
     if "rhythm" in given:
         _refuse([name for name in SETTLED_BY_RHYTHM if name in given], "with --rhythm, which settles the length")
-    if "style_weight" in given and not given & {"style", "style_tags"}:
+    if "style_weight" in given and "style" not in given and "style_tags" not in given:
         raise RequestError("--style-weight scales a style, and none was given: give --style with it, or leave it out")
     if "trust_engines" in given and values["backend"] != "tensorrt":
         raise RequestError("--trust-engines is for engines: give --backend tensorrt with it, or leave it out")

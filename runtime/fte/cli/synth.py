@@ -427,7 +427,8 @@ class _Preparation:
     def _with_rhythm(self, request: "Request", recording: Path) -> "Request":
         """The request with the attention of a recording of its text."""
         voice = self.synthesizer
-        found = voice.posterior(*self._recording, request.text, voice.speaker_id(request.speaker))
+        samples, rate = self._recording
+        found = voice.posterior(samples, rate, request.text, voice.speaker_id(request.speaker))
         if found.unaligned:
             say(f"{recording.name} does not seem to say the text: {found.unaligned}", "yellow")
         return dataclasses.replace(request, rhythm=found.attention)
@@ -553,7 +554,7 @@ def _play(synthesizer: "Synthesizer", request: "Request", outputs: _Outputs) -> 
     rate = outputs.rate or synthesizer.sample_rate
     if not outputs.quiet:
         _describe(synthesizer)
-    records = []
+    records: list[dict[str, Any]] = []
 
     def samples() -> Iterator[Any]:
         for chunk in stream:

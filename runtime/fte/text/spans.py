@@ -7,7 +7,6 @@ utterances are as badly spoken as very long ones. Time grows linearly with the t
 is looked at before its spans are given out.
 """
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +75,13 @@ T = TypeVar("T")
 
 def _with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
     """Each item and the one after it; None after the last."""
-    return itertools.pairwise(itertools.chain(items, [None]))  # type: ignore[arg-type]
+    held: list[T] = []  # the item whose next one is awaited
+    for item in items:
+        if held:
+            yield held.pop(), item
+        held.append(item)
+    if held:
+        yield held.pop(), None
 
 
 def halves(span: Span) -> tuple[Span, Span] | None:
