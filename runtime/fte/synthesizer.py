@@ -38,7 +38,7 @@ class Synthesizer:
         self.manifest: Manifest = bundle.manifest
         self.sample_rate, self.hop = self.manifest.audio.sample_rate, self.manifest.audio.hop
         options = self.manifest.text
-        self.frontend = frontend or TextFrontend(options.arpabet, options.keep_ambiguous)
+        self.frontend = frontend or TextFrontend(options.arpabet, options.keep_ambiguous, lowercase=options.lowercase)
         self._renderer = Renderer(bundle, backend, precision, self.frontend)
         self.decoder = self._renderer.decoder
 
@@ -72,7 +72,11 @@ class Synthesizer:
             precision = next((p for p in preferred if p in known), known[0])
         options = bundle.manifest.text
         frontend = TextFrontend(
-            options.arpabet, options.keep_ambiguous, lexicon=lexicon or {}, guess_unknown=guess_unknown
+            options.arpabet,
+            options.keep_ambiguous,
+            lexicon=lexicon or {},
+            guess_unknown=guess_unknown,
+            lowercase=options.lowercase,
         )
         synthesizer = cls(bundle, opened, precision, frontend)
         synthesizer.decoder.load()
@@ -198,7 +202,7 @@ class Synthesizer:
         """
         if not self.has_vocoder:
             check_mel(mel, self.manifest.flowtron.n_mels)
-            return griffin_lim(mel, seed=seed)
+            return griffin_lim(mel, seed=seed, **self.manifest.audio.bands)
         vocoder = self.vocoder
         check_mel(mel, vocoder.sizes.n_mels)
         rows = (
