@@ -14,6 +14,7 @@ from fte.bundle import ENGINE_ROLE, MANIFEST, FileEntry, FlowtronSizes, foreign_
 from fte.errors import BundleError, OutputError, RequestError, VerificationError
 from fte.files import atomic_folder
 from fte_export.checkpoint import read_config, read_flowtron, read_waveglow
+from fte_export.config import VoiceFormat, read_format
 from fte_export.engine_weights import engine_file, write_engine_weights
 from fte_export.graphs.builder import NARROW, Precision
 from fte_export.writer import (
@@ -49,7 +50,7 @@ class ExportOptions:
     flowtron: Path
     waveglow: Path | None = None
     config: Path | None = None
-    """The public repository's config.json, to check the checkpoint against."""
+    """The public repository's config.json: what no tensor shows, and sizes to check the checkpoint against."""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     speaker_names: tuple[str, ...] = ()
     name: str = ""
@@ -72,6 +73,9 @@ def read_voice(options: ExportOptions, name: str) -> Voice:
     """Read and check the checkpoints. Raises CheckpointError and RequestError."""
     config = None if options.config is None else read_config(options.config)
     flowtron = read_flowtron(options.flowtron, config=config)
+    audio_and_text = (
+        VoiceFormat() if config is None else read_format(config, str(options.config), flowtron.sizes.n_mels)
+    )
     waveglow = None
     if options.waveglow is not None:
         waveglow = read_waveglow(options.waveglow, config=config if config and "waveglow_config" in config else None)
@@ -88,7 +92,7 @@ def read_voice(options: ExportOptions, name: str) -> Voice:
             "speakers: give one name for each"
         )
     blocks = BLOCKS if any(precision in NARROW for precision in options.precisions) else ()
-    voice = Voice(options.name or name, flowtron, waveglow, speakers, blocks=blocks)
+    voice = Voice(options.name or name, flowtron, waveglow, speakers, format=audio_and_text, blocks=blocks)
     _check_names(voice)
     return voice
 

@@ -1,7 +1,7 @@
 """Writes a voice bundle: graphs, weight files, manifest, all hashed and renamed into place at once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +10,6 @@ import fte
 from fte.bundle import (
     ENGINE_ROLE,
     MANIFEST,
-    AudioFormat,
     FileEntry,
     FlowtronSizes,
     Manifest,
@@ -21,6 +20,7 @@ from fte.bundle import (
 )
 from fte.text import SYMBOLS
 from fte_export.checkpoint import Checkpoint
+from fte_export.config import VoiceFormat
 from fte_export.graphs.builder import NARROW, Precision, WeightFile
 from fte_export.graphs.flowtron import encoder_graph, flow_arrays, flow_block_graph, flow_graph, posterior_graph
 from fte_export.graphs.waveglow import vocoder_graph
@@ -39,6 +39,8 @@ class Voice:
     waveglow: Checkpoint | None
     speakers: tuple[str, ...]
     warning: str = ""
+    format: VoiceFormat = field(default_factory=VoiceFormat)
+    """How the voice hears and reads."""
     blocks: tuple[int, ...] = ()
     """Frames of the graphs that compute several frames at once (K); there are none in int8."""
 
@@ -125,7 +127,9 @@ def make_manifest(voice: Voice, precisions: Sequence[Precision], files: dict[str
     sources = {"flowtron": Source(voice.flowtron.source_name, voice.flowtron.sha256)}
     if voice.waveglow:
         sources["waveglow"] = Source(voice.waveglow.source_name, voice.waveglow.sha256)
-    hop = {"hop": voice.waveglow_sizes.upsample_stride} if voice.waveglow_sizes else {}
+    audio = voice.format.audio
+    if voice.waveglow_sizes:
+        audio = replace(audio, hop=voice.waveglow_sizes.upsample_stride)
     return Manifest(
         name=voice.name,
         flowtron=voice.flowtron_sizes,
@@ -136,7 +140,8 @@ def make_manifest(voice: Voice, precisions: Sequence[Precision], files: dict[str
         graphs={p: {role: graph_file(role, p) for role in graph_roles(voice, p)} for p in precisions},
         files=files,
         engine={entry.precision: name for name, entry in files.items() if entry.role == ENGINE_ROLE},
-        audio=AudioFormat(**hop),
+        audio=audio,
+        text=voice.format.text,
         warning=voice.warning,
         exporter=f"fte {fte.__version__}",
     )

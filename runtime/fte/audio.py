@@ -42,25 +42,27 @@ _TINY = np.finfo(np.float32).tiny  # keeps a quotient of zeros at zero
 _WINDOW: npt.NDArray[np.float64] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
 
 
-def mel_filterbank(n_mels: int = N_MELS, fmin: float = MEL_FMIN, fmax: float = MEL_FMAX) -> Floats:
+def mel_filterbank(
+    n_mels: int = N_MELS, fmin: float = MEL_FMIN, fmax: float = MEL_FMAX, sample_rate: float = SAMPLE_RATE
+) -> Floats:
     """Triangular mel filters of unit area, shape (n_mels, BINS); the array is shared, so it is read-only.
 
     Scale and normalisation are those of M. Slaney's Auditory Toolbox (Interval Research, TR 1998-010). ``fmin`` and
-    ``fmax`` are the outer edges in Hz. Raises RequestError for no channels or edges outside 0 to SAMPLE_RATE / 2.
+    ``fmax`` are the outer edges in Hz. Raises RequestError for no channels or edges outside 0 to sample_rate / 2.
     """
     if n_mels < 1:
         raise RequestError(f"a mel spectrogram needs at least one channel, not {n_mels}")
-    if not 0.0 <= fmin < fmax <= SAMPLE_RATE / 2:
-        raise RequestError(f"mel bands must lie between 0 and {SAMPLE_RATE / 2:g} Hz, not {fmin:g} to {fmax:g} Hz")
-    return _mel_filterbank(n_mels, fmin, fmax)
+    if not 0.0 <= fmin < fmax <= sample_rate / 2:
+        raise RequestError(f"mel bands must lie between 0 and {sample_rate / 2:g} Hz, not {fmin:g} to {fmax:g} Hz")
+    return _mel_filterbank(n_mels, fmin, fmax, sample_rate)
 
 
 @lru_cache(maxsize=8)
-def _mel_filterbank(n_mels: int, fmin: float, fmax: float) -> Floats:
+def _mel_filterbank(n_mels: int, fmin: float, fmax: float, sample_rate: float) -> Floats:
     ends = _hz_to_mel(np.array([fmin, fmax]))
     edges = _mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2))
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bins = np.arange(BINS) * (SAMPLE_RATE / FFT_SIZE)
+    bins = np.arange(BINS) * (sample_rate / FFT_SIZE)
     rising, falling = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
     filters = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (upper - lower))
     return _read_only(filters.astype(np.float32))
@@ -115,20 +117,36 @@ def istft(spectrum: npt.ArrayLike, length: int | None = None) -> Floats:
     return np.concatenate([*parts, overlap.rest()])[_EDGE : _EDGE + length]
 
 
-def mel_spectrogram(samples: npt.ArrayLike, n_mels: int = N_MELS) -> Floats:
-    """Natural logarithm of the mel magnitudes of (n,) samples at SAMPLE_RATE, shape (n // HOP + 1, n_mels).
+def mel_spectrogram(
+    samples: npt.ArrayLike,
+    n_mels: int = N_MELS,
+    *,
+    sample_rate: float = SAMPLE_RATE,
+    fmin: float = MEL_FMIN,
+    fmax: float = MEL_FMAX,
+) -> Floats:
+    """Natural logarithm of the mel magnitudes of (n,) samples at ``sample_rate``, shape (n // HOP + 1, n_mels).
 
-    Magnitudes below LOG_FLOOR are raised to it. Raises RequestError as ``stft`` does.
+    Magnitudes below LOG_FLOOR are raised to it. Raises RequestError as ``stft`` and ``mel_filterbank`` do.
     """
     frames = _frames(_reflected(_checked(samples, longer_than=_EDGE)))
-    filters = mel_filterbank(n_mels).T.astype(np.float64)
+    filters = mel_filterbank(n_mels, fmin, fmax, sample_rate).T.astype(np.float64)
     mel = np.empty((len(frames), n_mels), np.float32)
     for block in _blocks(len(frames)):
         mel[block] = np.log(np.maximum(np.abs(_analyse(frames[block])) @ filters, LOG_FLOOR))
     return mel
 
 
-def griffin_lim(mel: npt.ArrayLike, *, iterations: int = 60, momentum: float = 0.99, seed: int = 0) -> Floats:
+def griffin_lim(
+    mel: npt.ArrayLike,
+    *,
+    iterations: int = 60,
+    momentum: float = 0.99,
+    seed: int = 0,
+    sample_rate: float = SAMPLE_RATE,
+    fmin: float = MEL_FMIN,
+    fmax: float = MEL_FMAX,
+) -> Floats:
     """Sound with about the mel spectrogram (T, n_mels) that is given, T * HOP samples: to listen without a vocoder.
 
     "A fast Griffin-Lim algorithm" (Perraudin, Balazs and Sondergaard 2013), with non-negative magnitudes fitted to the
@@ -149,7 +167,7 @@ def griffin_lim(mel: npt.ArrayLike, *, iterations: int = 60, momentum: float = 0
     length = len(values) * HOP
     # One frame more than asked for, so that the frames reach the last sample; and enough for the edges to be reflected.
     values = np.pad(values, ((0, max(1, _OVERLAP - len(values))), (0, 0)), mode="edge")
-    magnitudes = _magnitudes(values)
+    magnitudes = _magnitudes(values, mel_filterbank(values.shape[1], fmin, fmax, sample_rate))
     phases = np.random.Generator(np.random.Philox(seed)).random(magnitudes.shape, np.float32)
     spectrum = magnitudes * np.exp(2j * np.pi * phases).astype(np.complex64)
     previous = np.zeros_like(spectrum)
@@ -161,12 +179,12 @@ def griffin_lim(mel: npt.ArrayLike, *, iterations: int = 60, momentum: float = 0
     return istft(spectrum)[:length]
 
 
-def _magnitudes(mel: npt.NDArray[np.float64]) -> Floats:
+def _magnitudes(mel: npt.NDArray[np.float64], bands: Floats | None = None) -> Floats:
     """Non-negative STFT magnitudes (T, BINS) whose mel bands are close to exp(mel).
 
     The pseudo-inverse, clipped, and then the multiplicative updates of Lee and Seung (2000), which keep the sign.
     """
-    filters = mel_filterbank(mel.shape[1]).astype(np.float64)
+    filters = (mel_filterbank(mel.shape[1]) if bands is None else bands).astype(np.float64)
     target = np.exp(mel)
     magnitudes: npt.NDArray[np.float64] = np.maximum(target @ np.linalg.pinv(filters).T, LOG_FLOOR)
     magnitudes[:, ~filters.any(axis=0)] = 0.0

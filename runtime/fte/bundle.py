@@ -86,6 +86,14 @@ class WaveglowSizes:
     """Samples; equals the hop."""
 
 
+class Bands(typing.TypedDict):
+    """Rate and band edges of mels, Hz, as the functions of `fte.audio` take them."""
+
+    sample_rate: float
+    fmin: float
+    fmax: float
+
+
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
     """How the voice's mel spectrograms relate to sound."""
@@ -101,6 +109,11 @@ class AudioFormat:
     mel_fmax: float = MEL_FMAX
     """Hz."""
 
+    @property
+    def bands(self) -> Bands:
+        """Keywords for the functions of `fte.audio`."""
+        return {"sample_rate": self.sample_rate, "fmin": self.mel_fmin, "fmax": self.mel_fmax}
+
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
@@ -108,6 +121,8 @@ class TextOptions:
 
     arpabet: bool = True
     keep_ambiguous: bool = False
+    lowercase: bool = False
+    """Letters become lower case: the model saw no capitals (english_cleaners)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Limiter:
         intervals = np.maximum.reduce([magnitudes[k:whole:OVERSAMPLING] for k in range(OVERSAMPLING)])
         intervals = np.concatenate([self._interval, intervals])
         self._between, self._interval = magnitudes[whole:], intervals[-1:]
-        peaks = np.maximum(intervals[:-1], intervals[1:])
+        peaks: Floats = np.maximum(intervals[:-1], intervals[1:])
         own = np.abs(self._samples[self._ahead - self._skip :][: len(peaks)])
         peaks[: len(own)] = np.maximum(peaks[: len(own)], own)
         return peaks

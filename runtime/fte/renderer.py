@@ -247,7 +247,7 @@ class Renderer:
     ) -> Iterator[Float32]:
         """Blocks of mel frames (t, M) of one utterance -> blocks of samples, the same however the frames arrive."""
         if not self.has_vocoder:
-            return iter([griffin_lim(np.concatenate(list(mel)), seed=seed)])
+            return iter([griffin_lim(np.concatenate(list(mel)), seed=seed, **self.manifest.audio.bands)])
         samples = self.vocoder.stream(
             mel,
             self.vocoder.noise_rows(seed, request.request, part),

@@ -52,7 +52,7 @@ class Synthesizer:
         self.manifest: Manifest = bundle.manifest
         self.sample_rate, self.hop = self.manifest.audio.sample_rate, self.manifest.audio.hop
         options = self.manifest.text
-        self.frontend = frontend or TextFrontend(options.arpabet, options.keep_ambiguous)
+        self.frontend = frontend or TextFrontend(options.arpabet, options.keep_ambiguous, lowercase=options.lowercase)
         self._renderer = Renderer(bundle, backend, precision, self.frontend)
         self.decoder = self._renderer.decoder
 
@@ -97,7 +97,11 @@ class Synthesizer:
             precision = next((p for p in preferred if p in known), known[0])
         options = bundle.manifest.text
         frontend = TextFrontend(
-            options.arpabet, options.keep_ambiguous, lexicon=lexicon or {}, guess_unknown=guess_unknown
+            options.arpabet,
+            options.keep_ambiguous,
+            lexicon=lexicon or {},
+            guess_unknown=guess_unknown,
+            lowercase=options.lowercase,
         )
         opened.check(bundle, precision)
         synthesizer = cls(bundle, opened, precision, frontend)
@@ -245,7 +249,7 @@ class Synthesizer:
         mel = _array(mel, np.float32, "mel")
         check_mel(mel, self.manifest.flowtron.n_mels)
         if not self.has_vocoder:
-            return griffin_lim(mel, seed=seed)
+            return griffin_lim(mel, seed=seed, **self.manifest.audio.bands)
         vocoder = self.vocoder
         rows = (
             vocoder.noise_rows(seed, request) if noise is None else given_noise(self._noise_by_frame(noise, len(mel)))

@@ -19,7 +19,10 @@ def export(
     checkpoint: Annotated[Path, typer.Option(metavar="FLOWTRON.pt", help="Flowtron checkpoint, any published form.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="VOICE", help="Folder of the new bundle.")],
     waveglow: Annotated[Path | None, typer.Option(metavar="WAVEGLOW.pt", help="WaveGlow checkpoint.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The public repository's config.json, to check against.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The public repository's config.json: rate and mel bands, how text is read, sizes."),
+    ] = None,
     precision: Annotated[str, typer.Option(help="Comma-separated: fp32, int8, and for GPUs fp16, bf16.")] = "fp32,int8",
     speaker_names: Annotated[
         str, typer.Option(help="Comma-separated names of the speakers, or a file with one a line, in order of ids.")

@@ -48,6 +48,7 @@ def text(
         keep_ambiguous=options.keep_ambiguous or keep_ambiguous,
         lexicon={} if lexicon is None else read_lexicon(lexicon),
         guess_unknown=guess_unknown,
+        lowercase=options.lowercase,
     )
     given = read_stdin() if text == "-" else text
     stages = frontend.stages(given)

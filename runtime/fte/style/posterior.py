@@ -27,7 +27,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from fte.audio import HIGHEST_RATE, READ_SECONDS, mel_spectrogram, read_audio
 from fte.backends.base import Array, Backend, Float32
 from fte.bundle import AudioFormat, Bundle, sha256_of
-from fte.constants import FFT_SIZE, HOP, MEL_FMAX, SAMPLE_RATE
+from fte.constants import FFT_SIZE, HOP
 from fte.decoder import Utterance, check_utterance
 from fte.errors import InputError, RequestError
 from fte.health import Health, judge
@@ -40,8 +40,7 @@ SHORTEST_SECONDS = 0.25
 """Shortest recording without its silence: less is hardly a word."""
 LONGEST_SECONDS = 30.0
 """Longest recording without its silence: voices were trained on less, and attention gets lost in more."""
-LOWEST_RATE = int(2 * MEL_FMAX)
-"""Lowest sample rate of a recording, Hz: below it the highest mel bands would be empty, as in no training data."""
+_PUBLISHED = AudioFormat()
 SILENT_LEVEL = 1e-3
 """A recording whose peak is below this, -60 dB of full scale, is silent."""
 CLIPPED_LEVEL = 0.999
@@ -160,10 +159,11 @@ class PosteriorExtractor:
         BackendError for a graph that is not there or cannot be run.
         """
         self._manifest, self._frontend = bundle.manifest, frontend
-        if self._manifest.audio != AudioFormat():
+        audio = self._manifest.audio
+        if (audio.fft_size, audio.hop) != (FFT_SIZE, HOP):
             raise RequestError(
-                f"the voice has mels of another kind than fte analyses, {SAMPLE_RATE} Hz with hops of {HOP}: "
-                "take a voice in the published format"
+                f"the voice has mels of another kind than fte analyses, windows of {FFT_SIZE} samples with hops of "
+                f"{HOP}: take a voice in the published format"
             )
         graphs = self._manifest.graphs
         self._graph = backend.open(bundle, "fp32" if "fp32" in graphs else next(iter(graphs)), "posterior")
@@ -216,7 +216,8 @@ class PosteriorExtractor:
             raise RequestError("this voice was not trained with the public symbols: give `forward` symbol ids and mels")
         transcript = self._frontend.transcript(text)
         who = _speaker_id(speaker, self._manifest.speakers)
-        return Recording(analysed(samples, sample_rate, self._manifest.flowtron.n_mels), transcript, who)
+        mel = analysed(samples, sample_rate, self._manifest.flowtron.n_mels, self._manifest.audio)
+        return Recording(mel, transcript, who)
 
     def forward(self, recordings: Sequence[Recording], *, temperature: float = 1.0) -> list[Posterior]:
         """Run the flows from mel to z, at most BATCH recordings at once; each gives what it gives alone.
@@ -252,31 +253,31 @@ class PosteriorExtractor:
         return [_posterior(recording, outputs, row, flows) for row, recording in enumerate(batch)]
 
 
-def analysed(samples: npt.ArrayLike, sample_rate: int, n_mels: int) -> Float32:
+def analysed(samples: npt.ArrayLike, sample_rate: int, n_mels: int, audio: AudioFormat = _PUBLISHED) -> Float32:
     """The mel (T, n_mels) of (n,) float samples at ``sample_rate`` Hz, once they have proved to be a usable recording.
 
-    Raises RequestError for a rate outside LOWEST_RATE to HIGHEST_RATE, sound that is silent or clipped, or that without
-    silence at its ends is shorter than SHORTEST_SECONDS or longer than LONGEST_SECONDS, and samples that are no floats
-    or not finite.
+    audio: of the voice. Raises RequestError for a rate below twice its highest band or above HIGHEST_RATE, sound that
+    is silent or clipped, or that without silence at its ends is shorter than SHORTEST_SECONDS or longer than
+    LONGEST_SECONDS, and samples that are no floats or not finite.
     """
     values = np.asarray(samples)
-    if not (isinstance(sample_rate, int) and LOWEST_RATE <= sample_rate <= HIGHEST_RATE):
+    lowest = math.ceil(2 * audio.mel_fmax)
+    if not (isinstance(sample_rate, int) and lowest <= sample_rate <= HIGHEST_RATE):
         raise RequestError(
-            f"the recording has a sample rate of {sample_rate} Hz: give a whole number from {LOWEST_RATE} "
-            f"to {HIGHEST_RATE}"
+            f"the recording has a sample rate of {sample_rate} Hz: give a whole number from {lowest} to {HIGHEST_RATE}"
         )
     if len(np.atleast_1d(values)) > READ_SECONDS * sample_rate:
         raise RequestError(f"the recording is longer than the limit of {READ_SECONDS} s: cut it into sentences")
-    resampled = resample(values, sample_rate, SAMPLE_RATE)
+    resampled = resample(values, sample_rate, audio.sample_rate)
     _check_level(np.abs(values))
     speech = resampled[speech_range(resampled)]
-    seconds = len(speech) / SAMPLE_RATE
+    seconds = len(speech) / audio.sample_rate
     if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         raise RequestError(
             f"the recording has {seconds:.2f} s of sound between its silences: "
             f"give {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:g} s"
         )
-    return mel_spectrogram(speech, n_mels)
+    return mel_spectrogram(speech, n_mels, **audio.bands)
 
 
 def _check_level(magnitudes: npt.NDArray[np.floating[Any]]) -> None:
@@ -292,7 +293,7 @@ def _check_level(magnitudes: npt.NDArray[np.floating[Any]]) -> None:
 
 
 def speech_range(samples: npt.ArrayLike, below_db: float = TRIM_DB) -> slice:
-    """The part of (n,) samples at SAMPLE_RATE between the silences at both ends, in whole hops.
+    """The part of (n,) samples between the silences at both ends, in whole hops.
 
     Kept is from the first to the last window of FFT_SIZE samples whose energy is at most ``below_db`` below that of
     the loudest; sounds shorter than a window are kept whole.

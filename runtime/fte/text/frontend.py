@@ -108,6 +108,8 @@ class TextFrontend:
     """Word -> phones, as `read_lexicon` reads them; before dictionary and heteronyms."""
     guess_unknown: bool = False
     """Words outside the dictionary are pronounced by their spelling; the published voices heard them as letters."""
+    lowercase: bool = False
+    """Letters become lower case, and without ``arpabet`` capitals are letters too, as english_cleaners leave them."""
 
     def __post_init__(self) -> None:
         for name in ("arpabet", "keep_ambiguous", "guess_unknown"):
@@ -125,20 +127,22 @@ class TextFrontend:
         to say.
         """
         _check_length(text)
-        return _transcript(text, list(self._pieces(read_aloud(self._prepared(text)))))
+        return _transcript(text, list(self._pieces(self._lowered(read_aloud(self._prepared(text))))))
 
     def stages(self, text: str) -> Stages:
         """Return what every stage makes of ``text``. Raises as ``transcript`` does."""
         _check_length(text)
         prepared = self._prepared(text)
         history = [("text", text), ("characters", unmarked(prepared)), *((n, unmarked(t)) for n, t in steps(prepared))]
+        spoken = self._lowered(read_aloud(prepared))
+        history.append(("lower case", unmarked(spoken)))
         changes = (after for before, after in itertools.pairwise(history) if after[1] != before[1])
-        pieces = tuple(self._pieces(read_aloud(prepared)))
+        pieces = tuple(self._pieces(spoken))
         return Stages(tuple(changes), history[-1][1], pieces, _transcript(text, pieces))
 
     def transcribe(self, text: str) -> str:
         """Return the cleaned text with ``{ARPAbet}`` words. Raises RequestError for bad braces."""
-        return "".join(piece.spoken for piece in self._pieces(read_aloud(self._prepared(text))))
+        return "".join(piece.spoken for piece in self._pieces(self._lowered(read_aloud(self._prepared(text)))))
 
     def _prepared(self, text: str) -> str:
         """Folded text, its braces checked; words of the lexicon that the rules would take apart in braces already."""
@@ -148,6 +152,14 @@ class TextFrontend:
             return folded
         parts = BRACED.split(folded)
         parts[::2] = [_TOKEN.sub(self._protected, part) for part in parts[::2]]
+        return "".join(parts)
+
+    def _lowered(self, cleaned: str) -> str:
+        """The cleaned text as the voice saw letters in training; phones keep their names."""
+        if not self.lowercase:
+            return cleaned
+        parts = BRACED.split(cleaned)
+        parts[::2] = [part.lower() for part in parts[::2]]
         return "".join(parts)
 
     def _protected(self, token: re.Match[str]) -> str:
@@ -189,6 +201,8 @@ class TextFrontend:
         if not mark:
             return Piece(phones + ending, phones, ending, "braces")
         own = self._own(word)
+        if self.lowercase and not self.arpabet and not own:
+            return Piece((word + ending).lower(), source="letters")
         return Piece(word + ending, own or phones, ending, "lexicon" if own else "capitals")
 
     def _pronounced(self, word: str) -> tuple[str | None, Source]:
