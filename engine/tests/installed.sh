@@ -46,6 +46,9 @@ for language in C CXX; do
   speaks "$name/build/my_product"
 done
 
+quietly cmake -S "$source/engine/examples" -B example -DCMAKE_PREFIX_PATH="$folder/somewhere"
+quietly cmake --build example
+
 name=pkg-config-$shared
 cp "$source/engine/examples/speak.c" my_product.c
 bash -euo pipefail -c "$pkgconfig"
