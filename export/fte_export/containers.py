@@ -287,7 +287,7 @@ def _from_safetensors(data: Bytes, budget: Budget) -> dict[str, Tensor]:
     try:
         header.pop("__metadata__", None)
         budget.spend(_TENSOR_OPERATIONS * len(header))
-        found = {name: _safetensor(data[8 + length :], budget, **entry) for name, entry in header.items()}
+        found = {name: _safetensor(data[8 + length :], **entry) for name, entry in header.items()}
         places = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     except (AttributeError, TypeError, ValueError) as error:
         raise Fault("is damaged: its header is not that of a safetensors file") from error
@@ -299,7 +299,7 @@ def _from_safetensors(data: Bytes, budget: Budget) -> dict[str, Tensor]:
     return found
 
 
-def _safetensor(data: Bytes, budget: Budget, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+def _safetensor(data: Bytes, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
     start, end = data_offsets
     if not isinstance(dtype, str) or not all(map(is_count, (start, end, *shape))) or len(shape) > 8:
         raise ValueError("an impossible tensor")
