@@ -39,8 +39,11 @@ def build(
 ) -> None:
     """Build TensorRT engines of a voice's graphs, which it must have in fp16 or bf16."""
     from fte.backends.engines import Profile
+    from fte.backends.trt_library import LIBRARIES
     from fte_export.to_tensorrt import BuildOptions
 
+    if library is not None and library not in LIBRARIES:
+        raise RequestError(f"the library {library!r} is unknown: choose one of {', '.join(LIBRARIES)}")
     if precision not in _PRECISIONS:
         raise RequestError(f"precision is {precision!r}: give one of {', '.join(_PRECISIONS)}")
     if block not in _BLOCKS:
