@@ -18,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from fte import checks
-from fte.audio import HIGHEST_RATE, denoise, griffin_lim
+from fte.audio import denoise, griffin_lim
 from fte.backends import Backend, open_backend
 from fte.backends.base import Array, Float32
 from fte.bundle import Bundle, Manifest
@@ -31,7 +31,7 @@ from fte.renderer import PlannedSpan, Renderer
 from fte.speech import MAX_DENOISER, VOCODER_SIGMA, Request, Speech, SpokenSpan
 from fte.stream import SpeechStream
 from fte.style.library import find_style
-from fte.style.posterior import LOWEST_RATE, Posterior, PosteriorExtractor
+from fte.style.posterior import Posterior, PosteriorExtractor
 from fte.style.ramps import Ramp
 from fte.style.style import MAX_SIGMA, Style
 from fte.takes import Choice
@@ -196,7 +196,7 @@ class Synthesizer:
 
     @checks.arguments(
         samples=checks.floats(1),
-        sample_rate=checks.wholes(LOWEST_RATE, HIGHEST_RATE),
+        sample_rate=checks.integer,
         text=checks.text,
         temperature=checks.within(COLDEST, HOTTEST),
     )
