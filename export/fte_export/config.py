@@ -11,7 +11,7 @@ from typing import Any
 from fte.bundle import AudioFormat, TextOptions
 from fte.constants import FFT_SIZE, HOP
 from fte.errors import CheckpointError
-from fte_export.unpickle import shown
+from fte_export.budget import shown
 
 _SECTIONS = ("data_config", "model_config", "waveglow_config")
 _OF_THE_RUN = ("train_config", "dist_config")
