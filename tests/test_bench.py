@@ -24,6 +24,7 @@ from fte.bench.machine import peak_mb, reset_peak
 from fte.bench.options import SENTENCES, batch_sizes
 from fte.bench.streams import Distribution, Heard, listen, measure_streams, starvation, summarize
 from fte.cli import main
+from fte.cli.status import INPUT, OUTPUT, USAGE
 from fte.constants import LIMITS, SAMPLE_RATE
 from fte.errors import BackendError, RequestError
 from fte.synthesizer import Synthesizer
@@ -328,11 +329,11 @@ def test_the_report_agrees_with_itself(report):
         assert 0 < first["p50"] <= first["p90"] <= first["p95"] <= first["p99"] <= first["max"]
 
 
-def test_the_command_prints_the_report_as_its_last_line(bench, tiny_path):
+def test_the_command_prints_the_report_and_shows_the_tables_beside_it(bench, tiny_path):
     small = ["--batch=1", "--frames=8", "--symbols=5", "--repeats=1", "--sentence-frames=30", "--precision=int8"]
     status, out, err = bench("--voice", tiny_path, *small, "--json", "bench.json", "--plot", "bench.png")
-    assert (status, err) == (0, "")
-    document = json.loads(out.splitlines()[-1])
+    assert (status, out.count("\n")) == (0, 1)
+    document = json.loads(out)
     assert document == json.loads(Path("bench.json").read_text("utf-8"))
     assert (document["schema"], document["version"], document["fte"]) == ("fte-bench", 1, fte.__version__)
     assert document["voice"] == "tiny" and document["backends"][0]["precision"] == "int8"
@@ -346,7 +347,7 @@ def test_the_command_prints_the_report_as_its_last_line(bench, tiny_path):
         "sentence_frames": 30,
     }
     titles = ("Ceiling of this machine", "Decoder (text", "Vocoder (mel", "Streams: milli", "Streams: throughput")
-    places = [out.index(title) for title in titles]
+    places = [err.index(title) for title in titles]
     assert places == sorted(places)
     assert Path("bench.png").read_bytes().startswith(b"\x89PNG")
 
@@ -529,30 +530,34 @@ def test_a_damaged_report_is_refused(report, path, value):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "says", "expected"),
     [
-        (["--batch", "0"], "batch is 0: give 1 to 64"),
-        (["--batch", LIMITS.batch + 1], "batch is 65"),
-        (["--frames", "0"], "frames is 0"),
-        (["--symbols", LIMITS.symbols + 1], "symbols is 1001"),
-        (["--repeats", "0"], "repeats is 0"),
-        (["--rounds", "1001"], "rounds is 1001: give 1 to 1000"),
-        (["--sentence-frames", LIMITS.frames + 1], "sentence_frames is 10001"),
-        (["--streams", "0"], "streams has 0: give numbers from 1 to 64"),
-        (["--streams", "4,4"], "streams has 2 numbers: give 1 to 16 different ones"),
-        (["--streams", "1,x"], "streams is '1,x': give whole numbers with commas between them, such as 1,4,8"),
-        (["--streams", ",".join(map(str, range(1, 18)))], "streams has 17 numbers: give 1 to 16 different ones"),
-        (["--json", "no/bench.json"], "cannot write no/bench.json: no is not a folder"),
-        (["--plot", "bench.txt"], "cannot draw bench.txt: the name of a picture must end in one of .png, .pdf, .svg"),
-        (["--plot", "no/bench.png"], "cannot write no/bench.png: no is not a folder"),
-        (["--compare", "a.json", "b.json", "--json", "c.json"], "--compare measures nothing and writes no file"),
-        (["--compare", "a.json", "b.json"], "cannot read a.json: No such file or directory"),
+        (["--batch", "0"], "batch is 0: give 1 to 64", USAGE),
+        (["--batch", LIMITS.batch + 1], "batch is 65", USAGE),
+        (["--frames", "0"], "frames is 0", USAGE),
+        (["--symbols", LIMITS.symbols + 1], "symbols is 1001", USAGE),
+        (["--repeats", "0"], "repeats is 0", USAGE),
+        (["--rounds", "1001"], "rounds is 1001: give 1 to 1000", USAGE),
+        (["--sentence-frames", LIMITS.frames + 1], "sentence_frames is 10001", USAGE),
+        (["--streams", "0"], "streams has 0: give numbers from 1 to 64", USAGE),
+        (["--streams", "4,4"], "streams has 2 numbers: give 1 to 16 different ones", USAGE),
+        (["--streams", "1,x"], "streams is '1,x': give whole numbers with commas between them, such as 1,4,8", USAGE),
+        (["--streams", ",".join(map(str, range(1, 18)))], "streams has 17 numbers: give 1 to 16 different ones", USAGE),
+        (["--json", "no/bench.json"], "cannot write no/bench.json: no is not a folder", OUTPUT),
+        (
+            ["--plot", "bench.txt"],
+            "cannot draw bench.txt: the name of a picture must end in one of .png, .pdf, .svg",
+            USAGE,
+        ),
+        (["--plot", "no/bench.png"], "cannot write no/bench.png: no is not a folder", OUTPUT),
+        (["--compare", "a.json", "b.json", "--json", "c.json"], "--compare measures nothing and writes no file", USAGE),
+        (["--compare", "a.json", "b.json"], "cannot read a.json: No such file or directory", INPUT),
     ],
 )
-def test_what_cannot_be_measured_is_refused_at_once(bench, options, says, monkeypatch):
+def test_what_cannot_be_measured_is_refused_at_once(bench, options, says, expected, monkeypatch):
     monkeypatch.setattr(Synthesizer, "load", lambda *_: pytest.fail("the voice was loaded"))
     status, out, err = bench("--voice", "nowhere", *options)
-    assert (status, out) == (2, "")
+    assert (status, out) == (expected, "")
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
     assert list(Path().iterdir()) == []
 

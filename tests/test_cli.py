@@ -460,7 +460,7 @@ def test_a_voice_that_is_not_there_is_refused(refused, voice):
         (["Hi.", "--timings", "a.txt"], "cannot write timings to a.txt: its name must end in .json, .srt, .vtt or"),
         (["Hi.", "--save-mel", "a.pt"], "cannot write a.pt: the name of a mel must end in .npy"),
         (["Hi.", "--json", "--timings", "out.json"], "--json and --timings would both write out.json"),
-        (["Hi.", "--retries", "4"], "retries is 4: give a number from 0 to 3"),
+        (["Hi.", "--retries", "4"], "retries is 4: give a whole number from 0 to 3"),
         (["Hi.", "--span-symbols", "0"], "span_symbols is 0"),
         (["Hi.", "--pause=-1"], "pause is -1"),
         (["Hi.", "--raw", "--loudness=-20"], "--loudness cannot be had for standard output: leave it out"),

@@ -88,9 +88,10 @@ class Renderer:
             if not (speaker.isascii() and speaker.isdigit() and len(speaker) < 10):
                 shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
                 raise RequestError(f"speaker {checks.shown(speaker)} is unknown: this voice has {shown}")
-        if not 0 <= int(speaker) < len(names):
-            raise RequestError(f"speaker {checks.shown(speaker)} is unknown: this voice has ids 0 to {len(names) - 1}")
-        return int(speaker)
+        who = int(speaker)
+        if not 0 <= who < len(names):
+            raise RequestError(f"speaker {checks.shown(who)} is unknown: this voice has ids 0 to {len(names) - 1}")
+        return who
 
     def transcript(self, text: str) -> Transcript:
         """Symbols, ids and words of a text spoken in one go. Raises RequestError as `text_ids` does."""
