@@ -441,7 +441,7 @@ def test_a_voice_that_is_not_there_is_refused(refused, voice):
         (["Hi.", "--vocoder-sigma", "nan"], "the vocoder's sigma is nan"),
         (["Hi.", "--denoiser=-1"], "the denoiser's strength is -1.0: give a number from 0 to 1000"),
         (["Hi.", "--gate-threshold", "nan"], "gate_threshold is nan"),
-        (["Hi.", "--max-frames", "0"], "max_frames is 0: give a number from 1 to 10000"),
+        (["Hi.", "--max-frames", "0"], "max_frames is 0: give a whole number from 1 to 10000"),
         (["Hi.", "--max-frames", LIMITS.frames + 1], "max_frames is 10001"),
         (["Hi.", "--seed=-1"], "seed"),
         (["Hi.", "--seed", 10**30], "seed"),
