@@ -86,8 +86,8 @@ NAMES = [
 PACKAGES = [
     ([*SYNTH, "Hi.", "--plot", "a.png"], "matplotlib.figure", "install flowtron-fte[plot]"),
     ([*BENCH, "--plot", "a.png"], "matplotlib.figure", "install flowtron-fte[plot]"),
-    ([*INTERPOLATE, "-o", "x"], "matplotlib.figure", "install flowtron-fte[plot]"),
-    ([*VARY, "-o", "x"], "matplotlib.figure", "install flowtron-fte[plot]"),
+    ([*INTERPOLATE, "-o", "x"], "matplotlib.figure", "install flowtron-fte[style]"),
+    ([*VARY, "-o", "x"], "matplotlib.figure", "install flowtron-fte[style]"),
     ([*MAP, "-o", "m.png"], "matplotlib.figure", "install flowtron-fte[style]"),
     ([*MAP, "-o", "m.png"], "sklearn", "install flowtron-fte[style]"),
     ([*MAP, "-o", "m.html", "--method", "umap"], "umap", "install umap-learn"),

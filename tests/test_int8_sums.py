@@ -168,6 +168,16 @@ np.savez(result, **found)
 """
 
 
+def test_a_voice_of_hard_links_speaks_as_it_is(tiny_path, tmp_path, backend):
+    """Package managers and backups make such copies, and ONNX Runtime refuses them for the weights of a Scan's body."""
+    shutil.copytree(tiny_path, tmp_path / "linked", copy_function=os.link)
+    for name in ("vocoder.int8.onnx", "vocoder.fp32.onnx"):
+        (linked,), (plain,) = (
+            backend.load(folder / name).run(["audio"], vocoder_inputs()) for folder in (tmp_path / "linked", tiny_path)
+        )
+        np.testing.assert_array_equal(linked, plain)
+
+
 @pytest.fixture(scope="module")
 def flow_inputs(tiny_path) -> dict[str, np.ndarray]:
     """What a frame of the first flow reads, of one utterance of five symbols."""

@@ -1,8 +1,11 @@
 """Graphs through ONNX Runtime: on the CPU, or on a GPU through its CUDA or its TensorRT provider."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +102,8 @@ class OnnxRuntimeBackend(GraphFiles):
                 options.add_session_config_entry(*PRECISE_OPTION)
             if self.device == "cuda":
                 _preload(self._ort)
-            session = self._ort.InferenceSession(str(path), options, providers=self._providers(cuda_graphs))
+            with _own_file(path) if has_products(model) else contextlib.nullcontext(path) as file:
+                session = self._ort.InferenceSession(str(file), options, providers=self._providers(cuda_graphs))
         except Exception as error:  # ONNX Runtime raises several unrelated classes
             raise BackendError(f"ONNX Runtime cannot load {path.name}: {_first_line(error)}") from error
         if cut_off and needs_mark(model) and session.get_modelmeta().custom_metadata_map.get(INT8_SUMS) != EXACT:
@@ -174,6 +178,22 @@ def _preload(ort: Any) -> None:
     """Load CUDA and cuDNN from their Python packages where they are installed as such."""
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+
+
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[Path]:
+    """A graph whose weights the body of a Scan reads, in a place where their file has one name alone.
+
+    ONNX Runtime refuses such weights in a file with several hard links, which package managers and backups make.
+    """
+    weights = path.with_suffix(".bin")
+    if not weights.is_file() or weights.stat().st_nlink == 1:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="fte-") as folder:
+        for file in (path, weights):
+            shutil.copyfile(file, Path(folder) / file.name)
+        yield Path(folder) / path.name
 
 
 def _import_onnxruntime() -> "onnxruntime":
