@@ -459,6 +459,7 @@ class Arrival:
         self.is_asked = bool(self._asked.any())
         """Whether any utterance ends by its attention."""
         self._symbols = np.array([len(u.text_ids) for u in utterances])
+        self._edge_symbols = np.clip(self._symbols // 2, 1, self.EDGE_SYMBOLS)
         self._backward = backward
         self._seen = np.zeros((len(utterances), int(self._symbols.max())), bool)
         self._at_edge = np.zeros(len(utterances), int)
@@ -472,7 +473,7 @@ class Arrival:
         self._seen[rows, place] = True
         symbols = self._symbols[rows]
         read = self._seen[rows].sum(axis=1) >= self.READ_PART * symbols
-        edge_symbols = np.clip(symbols // 2, 1, self.EDGE_SYMBOLS)
+        edge_symbols = self._edge_symbols[rows]
         edge = place < edge_symbols if self._backward else place >= symbols - edge_symbols
         self._at_edge[rows] = np.where(read & edge, self._at_edge[rows] + 1, 0)
         arrived = (self._since[rows] > 0) | (self._at_edge[rows] >= self.SETTLED_FRAMES)
