@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds, installs and uses libfte with the very lines of docs/engine.md, in an empty folder.
 #
-#   installed.sh FOLDER SHARED [WHERE_TO_LEAVE_WAV]     SHARED: ON or OFF
+#   installed.sh FOLDER SHARED [WHERE_TO_LEAVE_WAV [BUILD]]     SHARED: ON or OFF
+#
+# With BUILD, a folder in which it was built already (as SHARED says), it is only installed from there.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../.." && pwd)
-folder=$1 shared=$2 sounds=${3:-$1}
+folder=$1 shared=$2 sounds=${3:-$1} built=${4:-}
 mkdir -p "$folder"
 cd "$folder"
 
@@ -22,7 +24,11 @@ quietly() {
 
 seconds=$SECONDS
 ln -sfn "$source" here
-quietly bash -euo pipefail -c "${build/-S ./-S here -DBUILD_SHARED_LIBS=$shared}"
+if [ -n "$built" ]; then
+  quietly cmake --install "$built" --prefix somewhere
+else
+  quietly bash -euo pipefail -c "${build/-S ./-S here -DBUILD_SHARED_LIBS=$shared}"
+fi
 echo "the library, shared $shared: $((SECONDS - seconds)) s"
 if [ "$shared" = ON ]; then
   export LD_LIBRARY_PATH=$folder/somewhere/lib
