@@ -248,6 +248,7 @@ def test_the_file_that_the_hostile_ones_are_made_from_is_read(tmp_path):
         (note(frames=0), "references[0].frames is 0"),
         (field(references=[3] * 10_001), "references are not a list of at most 10000"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # safetensors orders its keys anew each time
 )
 def test_a_file_that_is_no_style_is_refused_in_one_sentence(tmp_path, content, says):
     (tmp_path / "a.safetensors").write_bytes(content)
